@@ -1,0 +1,38 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv first.
+PYTHON ?= python3
+bin := .venv/bin
+
+.PHONY: demo test lint types constraints clean help
+help:
+	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
+	@echo 'make test         linters, type checkers, and all tests'
+	@echo 'make constraints  pin the newest versions that pyproject.toml allows'
+
+# Hashes for all that is downloaded; the project itself has none to check, so it is installed without dependencies.
+.venv/ready: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --quiet --require-hashes --requirement constraints.txt
+	$(bin)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: .venv/ready
+	$(bin)/python -m crawler demo --output images.ndjson
+
+lint: .venv/ready
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	PYTHONPATH=. $(bin)/lint-imports --no-cache
+
+types: .venv/ready
+	$(bin)/mypy
+	$(bin)/pyright
+
+test: lint types
+	$(bin)/pytest
+
+constraints:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--upgrade --group dev --all-extras pyproject.toml --output-file constraints.txt
+
+clean:
+	rm -rf .venv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,158 @@
+"""The command line: flags and CRAWLER_… variables become settings. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Group, Parameter, validators
+from cyclopts.config import Env
+
+from crawler import __version__
+from crawler.errors import UsageError
+from crawler.model import ImageStatus, Outcome, TagStatus
+
+_WHAT = Group("What to crawl", sort_key=1)
+_WHERE = Group("Where results go", sort_key=2)
+_HOW = Group("How hard to try", sort_key=3)
+_SHOWN = Group("What is shown", sort_key=4)
+
+_positive = validators.Number(gt=0)
+
+app = App(
+    name="crawler",
+    help=(
+        "List every image ID of every Amazon ECR repository of a company, over all accounts and regions, as NDJSON.\n\n"
+        "Rows go to standard output, everything else to standard error. Exit code: 0 complete; 3 some unit was denied "
+        "or failed, the rows of all others are there; 2 usage or accounts file; 1 fatal; 130 or 143 after a signal; "
+        "141 when the reader of standard output has gone."
+    ),
+    version=__version__,
+    config=Env("CRAWLER_", command=False),
+    default_parameter=Parameter(negative=(), show_default=lambda value: str(value) if value else None),
+    help_format="plaintext",
+)
+
+
+def _pieces(values: tuple[str, ...]) -> tuple[str, ...]:
+    """`a,b` and `a` `b` are the same two values."""
+    return tuple(piece for value in values for piece in (part.strip() for part in value.split(",")) if piece)
+
+
+def _outcomes(values: tuple[str, ...]) -> frozenset[Outcome]:
+    try:
+        return frozenset(Outcome(piece.upper().replace("-", "_")) for piece in _pieces(values))
+    except ValueError as error:
+        raise UsageError(f"--tolerate: {error}; choose from {', '.join(Outcome).lower()}") from None
+
+
+@app.default
+def crawl(
+    *,
+    accounts: Annotated[
+        str, Parameter(group=_WHAT, help="File that names the accounts; - for standard input. See `crawler schema`.")
+    ],
+    account: Annotated[
+        tuple[str, ...], Parameter(group=_WHAT, help="Only these accounts: ids, names or globs of names.")
+    ] = (),
+    account_tag: Annotated[
+        tuple[str, ...], Parameter(group=_WHAT, help="Only accounts that have all of these tags, as in `type:prod`.")
+    ] = (),
+    region: Annotated[tuple[str, ...], Parameter(group=_WHAT, help="Only these regions: names or globs.")] = (),
+    repository: Annotated[
+        tuple[str, ...], Parameter(group=_WHAT, help="Only repositories whose names match one of these globs.")
+    ] = (),
+    exclude_repository: Annotated[
+        tuple[str, ...], Parameter(group=_WHAT, help="No repositories whose names match one of these globs.")
+    ] = (),
+    tag_status: Annotated[
+        Literal["any", "tagged", "untagged"], Parameter(group=_WHAT, help="Which images, by tag.")
+    ] = "any",
+    image_status: Annotated[
+        Literal["any", "active", "archived", "activating"],
+        Parameter(group=_WHAT, help="Which images, by status; AWS itself would leave archived ones out."),
+    ] = "any",
+    output: Annotated[
+        str,
+        Parameter(group=_WHERE, help="File for the rows, which appears when it is whole; - for standard output."),
+    ] = "-",
+    ledger: Annotated[
+        str | None, Parameter(group=_WHERE, help="File for the outcome of every target and repository, as NDJSON.")
+    ] = None,
+    report: Annotated[str | None, Parameter(group=_WHERE, help="File for the summary of the run, as JSON.")] = None,
+    tolerate: Annotated[
+        tuple[str, ...], Parameter(group=_WHERE, help="Outcomes that do not make the exit code 3, as in `denied`.")
+    ] = (),
+    page_size: Annotated[
+        int, Parameter(group=_HOW, validator=validators.Number(gte=1, lte=1000), help="Image IDs asked for in a page.")
+    ] = 1000,
+    targets_at_once: Annotated[
+        int, Parameter(group=_HOW, validator=_positive, help="Registries (account and region) open at a time.")
+    ] = 32,
+    requests_per_target: Annotated[
+        int, Parameter(group=_HOW, validator=_positive, help="Requests in flight in each of them.")
+    ] = 8,
+    max_rps: Annotated[
+        float | None, Parameter(group=_HOW, validator=_positive, help="Requests a second in each of them, at most.")
+    ] = None,
+    timeout: Annotated[
+        float, Parameter(group=_HOW, validator=_positive, help="Seconds for one request; then it is tried again.")
+    ] = 60.0,
+    target_timeout: Annotated[
+        float, Parameter(group=_HOW, validator=_positive, help="Seconds for one registry, after which it has failed.")
+    ] = 21600.0,
+    log_format: Annotated[
+        Literal["text", "json"], Parameter(group=_SHOWN, help="How log lines on standard error are written.")
+    ] = "text",
+    verbose: Annotated[
+        int, Parameter(name=["--verbose", "-v"], count=True, group=_SHOWN, help="Say more; -vv says every detail.")
+    ] = 0,
+    quiet: Annotated[bool, Parameter(group=_SHOWN, help="Show no progress and no summary.")] = False,
+) -> int:
+    """Crawl."""
+    from crawler import job, logs  # noqa: PLC0415  (AWS's libraries take half a second, --help shall not)
+
+    logs.configure(log_format, verbose)
+    settings = job.Settings(
+        accounts=accounts,
+        account=_pieces(account),
+        account_tag=_pieces(account_tag),
+        region=_pieces(region),
+        repository=_pieces(repository),
+        exclude_repository=_pieces(exclude_repository),
+        tag_status=TagStatus(tag_status.upper()),
+        image_status=ImageStatus(image_status.upper()),
+        page_size=page_size,
+        output=output,
+        ledger=ledger,
+        report=report,
+        tolerate=_outcomes(tolerate),
+        targets_at_once=targets_at_once,
+        requests_per_target=requests_per_target,
+        max_rps=max_rps,
+        timeout=timeout,
+        target_timeout=target_timeout,
+        quiet=quiet,
+    )
+    return job.start(settings)
+
+
+@app.command
+def schema() -> int:
+    """Print the JSON Schema of the accounts file, for editors."""
+    import json  # noqa: PLC0415  (see crawl)
+
+    from crawler.accounts import json_schema  # noqa: PLC0415
+
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+    return 0
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        sys.exit(app(result_action="return_value"))
+    except UsageError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)

@@ -1,0 +1,235 @@
+"""The whole story: accounts → targets → repositories → pages → rows, each step bounded, each unit with one outcome."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import anyio
+
+from crawler.errors import CrawlError, Denied, Fatal, KeysUnknown, Refused, Transient
+from crawler.fanout import for_each, take
+from crawler.governor import Governor
+from crawler.ledger import Ledger
+from crawler.model import Account, Chain, Fetch, ItemT, Organization, Outcome, Result, Target, Unit
+from crawler.pages import pages
+from crawler.registry import Registries, Registry
+from crawler.retry import RetryPolicy, deadline, retry
+from crawler.sinks import Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a crawl. Times in seconds.
+
+    `targets_at_once` targets are open at a time, over all accounts, and as many accounts. Each has at most
+    `requests_per_target` requests in flight, and twice as many repositories begun, so that one that waits to retry
+    leaves its slot to another. `max_rps` is a ceiling for each target, None for none; an account's own wins.
+    """
+
+    targets_at_once: int = 32
+    requests_per_target: int = 8
+    max_rps: float | None = None
+    attempt_seconds: float = 60.0
+    target_seconds: float = 6 * 3600.0
+    restarts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which regions and repositories to crawl, by globs on their names; none means all. An account's own narrow it."""
+
+    regions: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+    exclude_repositories: tuple[str, ...] = ()
+
+    def region(self, name: str) -> bool:
+        """Tell whether this region is wanted."""
+        return not self.regions or _matches(name, self.regions)
+
+    def repository(self, account: Account, name: str) -> bool:
+        """Tell whether both these globs and the account's want this repository."""
+        return (
+            (not self.repositories or _matches(name, self.repositories))
+            and (not account.repositories or _matches(name, account.repositories))
+            and not _matches(name, (*self.exclude_repositories, *account.exclude_repositories))
+        )
+
+
+def _matches(name: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+class Crawl:
+    """One run over accounts. Call `run` once.
+
+    Rows go to `sink`, the outcome of every unit to `ledger`. Only what no later unit could survive leaves as an
+    exception: `Fatal`, a bug, or a cancellation; then too, every unit that was known has its line.
+    """
+
+    def __init__(
+        self, registries: Registries, sink: Sink, ledger: Ledger, *, limits: Limits, policy: RetryPolicy, wanted: Filter
+    ) -> None:
+        self._registries = registries
+        self._sink = sink
+        self._ledger = ledger
+        self._limits = limits
+        self._policy = policy
+        self._wanted = wanted
+        self._targets = anyio.Semaphore(limits.targets_at_once)
+
+    async def accounts(self, accounts: Iterable[Account]) -> None:
+        """Crawl these accounts."""
+        waiting = deque(accounts)
+        try:
+            await for_each(self._account, take(waiting), at_once=self._limits.targets_at_once)
+        finally:
+            for account in waiting:
+                await self._ledger.record(missed(Unit(account, account.account_id)))
+
+    async def organization(self, organization: Organization, selects: Callable[[Account], bool]) -> None:
+        """Crawl the accounts of an organization that are selected, beginning while it is still being listed."""
+
+        async def crawl_members(_: Chain) -> Outcome:
+            async with (
+                aclosing(self._registries.members(organization)) as members,
+                aclosing(member async for member in members if selects(member)) as selected,
+            ):
+                await for_each(self._account, selected, at_once=self._limits.targets_at_once)
+            return Outcome.OK
+
+        result, error = await self._settle(Unit(), crawl_members)
+        if error:
+            await self._ledger.record(result)
+
+    async def _account(self, account: Account) -> None:
+        targets: deque[Target] = deque()
+
+        async def find_targets(_: Chain) -> Outcome:
+            regions = await self._registries.regions(account)
+            registry_ids = (account.account_id, *account.registries)
+            targets.extend(
+                Target(account, region, registry_id)
+                for region in filter(self._wanted.region, regions)
+                for registry_id in registry_ids
+            )
+            return Outcome.OK if regions else Outcome.REGION_DISABLED
+
+        result, _ = await self._settle(Unit(account, account.account_id), find_targets)
+        if result.outcome is Outcome.OK:
+            await self._targets_of(targets)
+        else:
+            await self._ledger.record(result)
+
+    async def _targets_of(self, targets: deque[Target]) -> None:
+        """Crawl the targets of one account, and tell its regions that are not enabled from keys that are wrong."""
+        doubtful: list[Result] = []
+        answered = False
+
+        async def crawl_target(target: Target) -> None:
+            nonlocal answered
+            result, error = await self._target(target)
+            if isinstance(error, KeysUnknown):
+                doubtful.append(result)
+                return
+            answered = answered or result.chain.pages > 0 or isinstance(error, Denied)
+            await self._ledger.record(result)
+
+        try:
+            await for_each(crawl_target, take(targets), at_once=self._targets)
+        finally:
+            for result in doubtful:
+                # Where one region knew the keys, one that does not is not enabled. Where none did, they are wrong.
+                await self._ledger.record(replace(result, outcome=Outcome.REGION_DISABLED) if answered else result)
+            for target in targets:
+                await self._ledger.record(missed(Unit.of(target)))
+
+    async def _target(self, target: Target) -> tuple[Result, CrawlError | None]:
+        registry = self._registries.open(target)
+        governor = Governor(
+            slots=self._limits.requests_per_target, max_rps=target.account.max_rps or self._limits.max_rps
+        )
+        waiting: deque[str] = deque()
+
+        async def names(fetch: Fetch[str], chain: Chain) -> AsyncGenerator[str]:
+            async with aclosing(pages(fetch, chain)) as listing:
+                async for page in listing:
+                    waiting.extend(name for name in page.items if self._wanted.repository(target.account, name))
+                    async for name in take(waiting):
+                        yield name
+
+        async def list_repositories(chain: Chain) -> Outcome:
+            fetch = self._persistent(registry.repositories(), governor, chain)
+            with anyio.move_on_after(self._limits.target_seconds) as time:
+                async with aclosing(names(fetch, chain)) as wanted:
+                    await for_each(crawl_repository, wanted, at_once=2 * self._limits.requests_per_target)
+            if time.cancelled_caught:
+                raise Transient("TargetTimeout", f"not done within {self._limits.target_seconds:g} s")
+            return Outcome.OK if chain.items else Outcome.EMPTY
+
+        async def crawl_repository(name: str) -> None:
+            await self._repository(target, name, registry, governor)
+
+        try:
+            return await self._settle(Unit.of(target), list_repositories)
+        finally:
+            for name in waiting:
+                await self._ledger.record(missed(Unit.of(target, name)))
+
+    async def _repository(self, target: Target, name: str, registry: Registry, governor: Governor) -> None:
+        async def list_images(chain: Chain) -> Outcome:
+            for restart in range(self._limits.restarts + 1):
+                fetch = self._persistent(registry.images(name), governor, chain)
+                try:
+                    async with aclosing(pages(fetch, chain)) as listing:
+                        async for page in listing:
+                            await self._sink.send(target, name, page.items)
+                    break
+                except Refused:
+                    # A token that is no longer honoured says nothing against the repository. On its first page, or
+                    # after a new start, it is the request itself that is wrong.
+                    if chain.last_token_hash is None or restart == self._limits.restarts:
+                        raise
+                    chain.last_token_hash = None
+                    chain.restarts += 1
+            return Outcome.OK if chain.items else Outcome.EMPTY
+
+        result, _ = await self._settle(Unit.of(target, name), list_images)
+        await self._ledger.record(result)
+
+    def _persistent(self, fetch: Fetch[ItemT], governor: Governor, chain: Chain) -> Fetch[ItemT]:
+        return retry(governor.govern(deadline(fetch, self._limits.attempt_seconds)), self._policy, chain)
+
+    async def _settle(
+        self, unit: Unit, work: Callable[[Chain], Awaitable[Outcome]]
+    ) -> tuple[Result, CrawlError | None]:
+        """Do the work of one unit and tell how it ended; its error, if it had one, beside.
+
+        What ends more than the unit (a cancellation, a `Fatal`, a bug) is recorded for it, and goes on.
+        """
+        chain = Chain()
+        started = anyio.current_time()
+        error: CrawlError | None = None
+
+        def ended(outcome: Outcome, code: str | None = None, message: str | None = None) -> Result:
+            return Result(unit, outcome, code, message, chain, anyio.current_time() - started)
+
+        try:
+            return ended(await work(chain)), None
+        except Fatal as fatal:
+            await self._ledger.record(ended(Outcome.FAILED, fatal.code, fatal.message))
+            raise
+        except CrawlError as failure:
+            error = failure
+        except BaseException:
+            await self._ledger.record(ended(Outcome.FAILED, "Interrupted", "the run stopped before it ended"))
+            raise
+        return ended(error.outcome, error.code, error.message), error
+
+
+def missed(unit: Unit) -> Result:
+    """The result of a unit that was known when the run stopped, and not begun."""
+    return Result(unit, Outcome.FAILED, "NotReached", "the run stopped before its turn")

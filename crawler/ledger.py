@@ -1,0 +1,97 @@
+"""What happened to each unit: one line, one outcome; and the sums that the summary and the exit code rest on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+import anyio
+
+from crawler.model import COMPLETE, Outcome, Result
+from crawler.rows import to_line
+
+#: Failures kept in memory for the summary; the ledger file has them all.
+FAILURES_KEPT = 100
+
+#: Seconds that a line may take on its way into the file once the run is being stopped.
+LAST_WORDS = 0.5
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over all units recorded so far. `requests` counts attempts, so `requests - pages` failed."""
+
+    targets: Counter[Outcome] = field(default_factory=Counter[Outcome])
+    repositories: Counter[Outcome] = field(default_factory=Counter[Outcome])
+    rows: int = 0
+    pages: int = 0
+    requests: int = 0
+    throttled: int = 0
+    restarts: int = 0
+
+    def outcomes(self) -> Counter[Outcome]:
+        """Units of both kinds by outcome."""
+        return self.targets + self.repositories
+
+
+class Ledger:
+    """Takes every result once. `send` gets each line as bytes (None: no file is wanted, only the sums)."""
+
+    def __init__(self, send: Callable[[bytes], Awaitable[None]] | None = None) -> None:
+        self.send = send
+        self.totals = Totals()
+        self.failures: list[Result] = []
+
+    async def record(self, result: Result) -> None:
+        """Count the result and write its line. Works inside a cancelled scope too: an interrupted unit has its line."""
+        totals = self.totals
+        if result.unit.repository is None:
+            totals.targets[result.outcome] += 1
+        else:
+            totals.repositories[result.outcome] += 1
+            totals.rows += result.chain.items
+        totals.pages += result.chain.pages
+        totals.requests += result.chain.attempts
+        totals.throttled += result.chain.throttled
+        totals.restarts += result.chain.restarts
+        if result.outcome not in COMPLETE and len(self.failures) < FAILURES_KEPT:
+            self.failures.append(result)
+        if self.send is not None:
+            with anyio.move_on_after(LAST_WORDS, shield=True):
+                await self.send(line(result))
+                return
+            # A slow disk, or a run being stopped: the first waits on here, the second ends here.
+            await self.send(line(result))
+
+    def incomplete(self, tolerated: AbstractSet[Outcome] = frozenset()) -> int:
+        """How many units leave something out that was not tolerated."""
+        fine = COMPLETE | tolerated
+        return sum(count for outcome, count in self.totals.outcomes().items() if outcome not in fine)
+
+
+def line(result: Result) -> bytes:
+    """The result as one line of NDJSON, newline included. Keys and their order are part of the interface."""
+    unit, chain = result.unit, result.chain
+    return to_line(
+        {
+            "registryId": unit.registry_id,
+            "region": unit.region,
+            "repositoryName": unit.repository,
+            "outcome": result.outcome,
+            "code": result.code,
+            "message": result.message,
+            "pages": chain.pages,
+            # A target's own pages hold repositories; its rows are those of its repositories, each on its own line.
+            "rows": chain.items if unit.repository is not None else 0,
+            "repositories": chain.items if unit.repository is None else None,
+            "attempts": chain.attempts,
+            "throttled": chain.throttled,
+            "restarts": chain.restarts,
+            "seconds": round(result.seconds, 3),
+            "lastTokenHash": chain.last_token_hash,
+            "accountId": unit.account.account_id if unit.account else None,
+            "accountName": (unit.account.name or None) if unit.account else None,
+        }
+    )

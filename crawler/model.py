@@ -1,0 +1,183 @@
+"""The nouns of a crawl. Values only: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+
+class Outcome(StrEnum):
+    """How a unit (a target or a repository) ended. Exactly one for each."""
+
+    OK = "OK"
+    EMPTY = "EMPTY"
+    DENIED = "DENIED"
+    GONE = "GONE"
+    REGION_DISABLED = "REGION_DISABLED"
+    THROTTLED = "THROTTLED"
+    FAILED = "FAILED"
+
+
+#: Outcomes that leave nothing out. All others make the run incomplete, unless tolerated.
+#: A region that is not enabled holds nothing, and a repository that is gone has nothing left to list.
+COMPLETE = frozenset({Outcome.OK, Outcome.EMPTY, Outcome.GONE, Outcome.REGION_DISABLED})
+
+
+class TagStatus(StrEnum):
+    """`filter.tagStatus` of ListImages; ANY is sent as no filter, which servers of every age understand."""
+
+    ANY = "ANY"
+    TAGGED = "TAGGED"
+    UNTAGGED = "UNTAGGED"
+
+
+class ImageStatus(StrEnum):
+    """`filter.imageStatus` of ListImages. Without it AWS lists ACTIVE images only.
+
+    https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImagesFilter.html
+    """
+
+    ANY = "ANY"
+    ACTIVE = "ACTIVE"
+    ARCHIVED = "ARCHIVED"
+    ACTIVATING = "ACTIVATING"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose keys sign a request: a starting point (profile or ambient) and a chain of roles assumed from it.
+
+    `roles` are ARNs, in the order in which they are assumed; `duration` is in seconds, None for AWS's default (1 h).
+    Equal identities share their keys, so this is a dictionary key.
+    """
+
+    profile: str | None = None
+    roles: tuple[str, ...] = ()
+    external_id: str | None = None
+    session_name: str = "ecr-inventory-crawler"
+    session_tags: tuple[tuple[str, str], ...] = ()
+    duration: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One AWS account to crawl, with the settings that hold in it.
+
+    `regions` are names or globs, `("all",)` for every enabled region. `role` holds ARNs or bare role names as written
+    in the file: a bare name becomes an ARN where the partition is known. `registries` are registry IDs (account IDs)
+    read with this account's keys beside its own. `max_rps` is a ceiling in requests a second for each registry and
+    region, None for none.
+    """
+
+    account_id: str
+    name: str = ""
+    profile: str | None = None
+    role: tuple[str, ...] = ()
+    external_id: str | None = None
+    session_name: str = "ecr-inventory-crawler"
+    session_tags: tuple[tuple[str, str], ...] = ()
+    duration: int | None = None
+    regions: tuple[str, ...] = ("all",)
+    tags: tuple[str, ...] = ()
+    registries: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+    exclude_repositories: tuple[str, ...] = ()
+    tag_status: TagStatus | None = None
+    image_status: ImageStatus | None = None
+    max_rps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """A whole organization: the accounts are asked of AWS Organizations (ListAccounts) when the crawl starts.
+
+    `hub` is who asks; `member` is the pattern of every account found, its role still to be completed with the id.
+    `include_ous` are OU ids (`ou-…`) or the root's (`r-…`), empty for all; `exclude` are account IDs or name globs.
+    """
+
+    hub: Identity
+    member: Account
+    include_ous: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One registry in one region, read with the keys of one account (not always the registry's own)."""
+
+    account: Account
+    region: str
+    registry_id: str
+
+
+ItemT = TypeVar("ItemT")
+ItemT_co = TypeVar("ItemT_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[ItemT_co]):
+    """One answer of a paged operation. `next_token` is None on the last page; it is opaque, and its chain's own."""
+
+    items: Sequence[ItemT_co]
+    next_token: str | None
+
+
+#: One row as the API gives it: imageDigest, and imageTag where there is one.
+ImageId = Mapping[str, str]
+
+#: Token in (None for the first page), page out. What pacing and retrying wrap.
+Fetch = Callable[[str | None], Awaitable[Page[ItemT]]]
+
+
+@dataclass(slots=True)
+class Chain:
+    """How far one chain of pages has come: what its line in the ledger will say. Updated in place by who pages it.
+
+    `pages` are answers received, `items` what they held, `attempts` requests sent (so `attempts - pages` failed),
+    `last_token_hash` names the token of the newest page asked for, None while that is the first. `restarts` counts new
+    beginnings after a refused token: the rows of the pages before may then have come twice.
+    """
+
+    pages: int = 0
+    items: int = 0
+    attempts: int = 0
+    throttled: int = 0
+    last_token_hash: str | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What gets an outcome.
+
+    A repository; or a target as a whole (`repository` None); or, where not even its regions are known, an account
+    (`region` None too). `registry_id` is None only for an organization that could not be listed.
+    """
+
+    account: Account | None = None
+    registry_id: str | None = None
+    region: str | None = None
+    repository: str | None = None
+
+    @classmethod
+    def of(cls, target: Target, repository: str | None = None) -> Unit:
+        """The unit of a target, or of one repository in it."""
+        return cls(target.account, target.registry_id, target.region, repository)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one unit ended: a line of the ledger.
+
+    `code` and `message` say why it did not go well, or what a reader should know. `chain` is the chain of ListImages
+    for a repository, of DescribeRepositories for a target. `seconds` include waiting.
+    """
+
+    unit: Unit
+    outcome: Outcome
+    code: str | None = None
+    message: str | None = None
+    chain: Chain = field(default_factory=Chain)
+    seconds: float = 0.0

@@ -1,0 +1,56 @@
+"""How far a run has come: live on a terminal, a line every so often elsewhere, always on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from crawler.ledger import Ledger
+
+#: Seconds between two looks at the sums.
+LIVE_EVERY = 0.25
+LINES_EVERY = 30.0
+
+
+@asynccontextmanager
+async def progress(ledger: Ledger, console: Console, *, quiet: bool = False) -> AsyncGenerator[None]:
+    """Show the ledger's sums while the body runs. Costs nothing per row: it only looks now and then."""
+    if quiet:
+        yield
+        return
+    async with anyio.create_task_group() as group:
+        group.start_soon(_show_live if console.is_terminal else _show_lines, ledger, console)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _show_live(ledger: Ledger, console: Console) -> None:
+    started = anyio.current_time()
+    # rich refreshes from a thread unless told not to: the loop does it here, between two requests.
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            live.update(Text(_line(ledger, anyio.current_time() - started)), refresh=True)
+            await anyio.sleep(LIVE_EVERY)
+
+
+async def _show_lines(ledger: Ledger, console: Console) -> None:
+    started = anyio.current_time()
+    while True:
+        await anyio.sleep(LINES_EVERY)
+        console.print(_line(ledger, anyio.current_time() - started), highlight=False, soft_wrap=True)
+
+
+def _line(ledger: Ledger, seconds: float) -> str:
+    totals = ledger.totals
+    rate = totals.rows / seconds if seconds else 0.0
+    missing = ledger.incomplete()
+    return (
+        f"{seconds:,.0f} s: {totals.targets.total():,} targets and {totals.repositories.total():,} repositories done, "
+        f"{totals.rows:,} rows ({rate:,.0f}/s), {totals.throttled:,} requests throttled"
+        + (f", {missing:,} units missing" if missing else "")
+    )

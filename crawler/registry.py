@@ -1,0 +1,42 @@
+"""What `crawl.py` sees of the world behind it: two protocols, implemented by `aws/` and by the fakes of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from crawler.model import Account, Fetch, ImageId, Organization, Target
+
+
+class Registry(Protocol):
+    """One target, opened. Each call of a method starts a new chain; nothing is sent before its Fetch is awaited.
+
+    A Fetch makes one attempt: it raises a `CrawlError` (see `errors.py`) and neither paces nor retries.
+    """
+
+    def repositories(self) -> Fetch[str]:
+        """Names of the repositories, as DescribeRepositories pages them."""
+        ...
+
+    def images(self, repository: str) -> Fetch[ImageId]:
+        """Image IDs of one repository, as ListImages pages them: one for each (digest, tag)."""
+        ...
+
+
+class Registries(Protocol):
+    """Every registry that our identities open."""
+
+    def members(self, organization: Organization) -> AsyncGenerator[Account]:
+        """The active accounts of an organization. Makes its own attempts last: retries inside, then `CrawlError`."""
+        ...
+
+    async def regions(self, account: Account) -> tuple[str, ...]:
+        """The regions of the account's list that are enabled for it; plain names are taken at their word.
+
+        Assumes the account's role where it has to ask. Retries inside, then `CrawlError`.
+        """
+        ...
+
+    def open(self, target: Target) -> Registry:
+        """The target's registry. Sends nothing, so it cannot fail: a bad region or role shows on the first page."""
+        ...

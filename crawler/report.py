@@ -1,0 +1,131 @@
+"""What a person sees when it is over, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crawler.ledger import Ledger
+from crawler.model import COMPLETE, Outcome, Result
+
+#: Failures shown on the terminal. The report has some more, the ledger all.
+FAILURES_SHOWN = 20
+
+_NEXT_STEP = {
+    Outcome.DENIED: "Denied: check the role's name, its trust and its policy (README, “Permissions”); then run again.",
+    Outcome.THROTTLED: "Throttled: run again with a lower --requests-per-target, or with --max-rps.",
+    Outcome.FAILED: "Failed: the messages say why; most pass, so run again. --ledger FILE has every unit's last state.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended. `status` is one word: complete, incomplete, interrupted or failed. Times are UTC."""
+
+    status: str
+    exit_code: int
+    started: datetime
+    ended: datetime
+    reason: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run."""
+        return (self.ended - self.started).total_seconds()
+
+
+def as_json(ledger: Ledger, ending: Ending, *, version: str, settings: dict[str, object]) -> bytes:
+    """Render the report file: one JSON object. Its keys are part of the interface; none is ever left out."""
+    totals = ledger.totals
+    report = {
+        "status": ending.status,
+        "complete": ending.status == "complete",
+        "reason": ending.reason,
+        "exitCode": ending.exit_code,
+        "startedAt": ending.started.isoformat(timespec="milliseconds"),
+        "endedAt": ending.ended.isoformat(timespec="milliseconds"),
+        "seconds": round(ending.seconds, 3),
+        "rows": totals.rows,
+        "pages": totals.pages,
+        "requests": totals.requests,
+        "throttled": totals.throttled,
+        "restarts": totals.restarts,
+        "targets": {str(outcome): totals.targets[outcome] for outcome in Outcome},
+        "repositories": {str(outcome): totals.repositories[outcome] for outcome in Outcome},
+        "failures": [_failure(result) for result in ledger.failures],
+        "failuresOmitted": _not_fine(ledger) - len(ledger.failures),
+        "settings": settings,
+        "version": version,
+    }
+    return (json.dumps(report, indent=2) + "\n").encode("ascii")
+
+
+def _failure(result: Result) -> dict[str, str | None]:
+    return {
+        "registryId": result.unit.registry_id,
+        "region": result.unit.region,
+        "repositoryName": result.unit.repository,
+        "outcome": str(result.outcome),
+        "code": result.code,
+        "message": result.message,
+    }
+
+
+def _not_fine(ledger: Ledger) -> int:
+    return sum(count for outcome, count in ledger.totals.outcomes().items() if outcome not in COMPLETE)
+
+
+def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
+    """Print what was crawled, what is missing and why, and what to do next."""
+    totals = ledger.totals
+    repositories, targets = totals.repositories.total(), totals.targets.total()
+    console.print(
+        f"{totals.rows:,} rows from {repositories:,} repositories in {targets:,} targets, {ending.seconds:,.1f} s, "
+        f"{totals.requests:,} requests ({totals.throttled:,} throttled)",
+        highlight=False,
+    )
+    if totals.outcomes():
+        console.print(_outcomes(ledger))
+    for result in islice(ledger.failures, FAILURES_SHOWN):
+        console.print(Text(printable(describe(result))), soft_wrap=True)
+    if more := _not_fine(ledger) - min(len(ledger.failures), FAILURES_SHOWN):
+        console.print(f"… and {more:,} more: --ledger FILE has them all", highlight=False)
+    for outcome, step in _NEXT_STEP.items():
+        if totals.outcomes()[outcome]:
+            console.print(step, highlight=False, soft_wrap=True)
+    if totals.restarts:
+        console.print(f"{totals.restarts:,} chains began anew after a refused token: some rows may stand twice.")
+    console.print(Text(ending.status.upper(), "bold"), Text(printable(ending.reason or "")), soft_wrap=True)
+
+
+def _outcomes(ledger: Ledger) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("outcome")
+    table.add_column("targets", justify="right")
+    table.add_column("repositories", justify="right")
+    for outcome in Outcome:
+        targets, repositories = ledger.totals.targets[outcome], ledger.totals.repositories[outcome]
+        if targets or repositories:
+            table.add_row(outcome, f"{targets:,}", f"{repositories:,}")
+    return table
+
+
+def describe(result: Result) -> str:
+    """One line on one unit: where, what, why."""
+    unit = result.unit
+    account = unit.account
+    name = f" ({account.name})" if account and account.name else ""
+    where = " ".join(part for part in (unit.region, unit.repository) if part)
+    what = ": ".join(part for part in (result.code, result.message) if part)
+    return f"{result.outcome} {unit.registry_id or 'organization'}{name} {where}".rstrip() + (f": {what}" if what else "")
+
+
+def printable(text: str) -> str:
+    r"""Write characters that a terminal would obey rather than show as ``\xNN``: names come from outside."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -1,0 +1,104 @@
+"""When to ask again, and how long to wait before: one policy, as one value, carried out by tenacity.
+
+Full jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/): each wait is uniform
+between nothing and an exponential bound, so that callers refused together do not come back together.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from crawler.errors import CrawlError, Throttled, Transient
+from crawler.model import Chain, Fetch, Page
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How one request is repeated. Times are in seconds, read from anyio's clock.
+
+    A wait is drawn from [0, min(cap, base * 2 ** (n - 1))] after the n-th failed attempt, and is never shorter than
+    the service's own Retry-After. No further attempt starts once `attempts` were made, or when its wait would end
+    more than `seconds` after the first failure. `uniform` is `random.uniform`, given so that tests can know it.
+    """
+
+    attempts: int = 20
+    seconds: float = 900.0
+    base: float = 0.25
+    cap: float = 20.0
+    # Jitter keeps callers apart, it keeps no secret.
+    uniform: Callable[[float, float], float] = random.uniform
+
+    def wait(self, attempt: int, error: BaseException | None) -> float:
+        """Seconds to wait after the given failed attempt (1-based)."""
+        # 2.0 ** 1024 overflows; the bound stopped growing long before.
+        bound = min(self.cap, self.base * 2.0 ** min(attempt - 1, 64))
+        asked = error.retry_after if isinstance(error, Throttled) and error.retry_after else 0.0
+        return max(self.uniform(0.0, bound), asked)
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+async def persist(call: Callable[[], Awaitable[T]], policy: RetryPolicy) -> T:
+    """Await `call()` until it answers, fails for good, or the policy ends; then raise its last error as it is.
+
+    Only `CrawlError`s that say `retryable` are repeated. Any other exception is a bug, or a cancellation.
+    """
+    first_failure: float | None = None
+
+    def wait(state: RetryCallState) -> float:
+        return policy.wait(state.attempt_number, _failure(state))
+
+    def stop(state: RetryCallState) -> bool:
+        # tenacity's own stop_after_delay reads the system clock, which a virtual clock cannot drive.
+        nonlocal first_failure
+        now = anyio.current_time()
+        if first_failure is None:
+            first_failure = now
+        return state.attempt_number >= policy.attempts or now + state.upcoming_sleep > first_failure + policy.seconds
+
+    retrying = AsyncRetrying(
+        sleep=anyio.sleep,
+        wait=wait,
+        stop=stop,
+        retry=retry_if_exception(lambda error: isinstance(error, CrawlError) and error.retryable),
+        reraise=True,
+    )
+    return await retrying(call)
+
+
+def retry(fetch: Fetch[T], policy: RetryPolicy, chain: Chain) -> Fetch[T]:
+    """The same Fetch, each page persisted in; attempts and throttles are counted into `chain`."""
+
+    async def fetch_persistently(token: str | None) -> Page[T]:
+        async def attempt() -> Page[T]:
+            chain.attempts += 1
+            try:
+                return await fetch(token)
+            except Throttled:
+                chain.throttled += 1
+                raise
+
+        return await persist(attempt, policy)
+
+    return fetch_persistently
+
+
+def deadline(fetch: Fetch[T], seconds: float) -> Fetch[T]:
+    """The same Fetch, each attempt cut off after `seconds` and raised as `Transient`: a stall is no answer."""
+
+    async def fetch_in_time(token: str | None) -> Page[T]:
+        with anyio.move_on_after(seconds):
+            return await fetch(token)
+        raise Transient("Timeout", f"no complete answer within {seconds:g} s")
+
+    return fetch_in_time

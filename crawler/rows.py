@@ -1,0 +1,45 @@
+r"""Lines of NDJSON: a page of image IDs as rows, and any flat record as one line.
+
+All lines are ASCII: what ECR allows in a name or tag is, and anything else is written as ``\uXXXX``. So a line
+separator of Unicode (U+2028) splits no line for any reader, and a lone surrogate, which UTF-8 cannot hold, survives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from crawler.model import ImageId
+
+
+def encode(registry_id: str, region: str, repository: str, image_ids: Sequence[ImageId]) -> bytes:
+    """Rows of one page: five keys each, in this order; imageTag is null for an untagged image."""
+    return b"".join(
+        [
+            to_line(
+                {
+                    "registryId": registry_id,
+                    "region": region,
+                    "repositoryName": repository,
+                    "imageDigest": image_id.get("imageDigest"),
+                    "imageTag": image_id.get("imageTag"),
+                }
+            )
+            for image_id in image_ids
+        ]
+    )
+
+
+def to_line(record: Mapping[str, object]) -> bytes:
+    """One JSON object, its keys in the order given, ended by a newline."""
+    try:
+        encoded = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:  # a lone surrogate
+        return _escaped(record)
+    return encoded if encoded.isascii() else _escaped(record)
+
+
+def _escaped(record: Mapping[str, object]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"

@@ -1,0 +1,99 @@
+"""Where bytes end up: standard output, a device or pipe, or a file that appears whole."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from crawler.errors import Fatal, ReaderGone, UsageError
+
+#: The files name internal systems: theirs is nobody's business but the owner's.
+_MODE = 0o600
+
+
+class Output:
+    """A blocking, unbuffered byte stream by name; `-` is standard output.
+
+    A regular file is written beside its place, as `NAME.partial`, and appears under its name by `publish()`, whole
+    and synced; until then what stood there stays. A device or a named pipe is written as it is. A run that ends
+    before `publish()` leaves the partial file for whoever wants to look, and the next run overwrites it.
+
+    Raises `UsageError` when it cannot be opened, before any request was made; later `ReaderGone` or `Fatal`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = "<stdout>" if name == "-" else name
+        # The name may be a link: what it points to is replaced, not the link.
+        self._path = Path(name).resolve()
+        self._partial: Path | None = None
+        self._fd = os.dup(1) if name == "-" else self._open()
+
+    def __repr__(self) -> str:
+        return f"<Output {self.name!r}{f' in {self._partial.name!r}' if self._partial else ''}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> int:
+        try:
+            if self._path.exists() and not self._path.is_file():
+                return os.open(self._path, os.O_WRONLY)
+            self._partial = self._path.with_name(self._path.name + ".partial")
+            fd = os.open(self._partial, os.O_WRONLY | os.O_CREAT, _MODE)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.truncate(fd, 0)
+        except BlockingIOError:
+            raise UsageError(f"{self._partial}: another run is writing it; choose another name or wait") from None
+        except OSError as error:
+            raise UsageError(f"{self.name}: cannot be written: {error.strerror}") from error
+        return fd
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`; may block for as long as its reader does."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def publish(self) -> None:
+        """Let the file appear under its name, with all that was written. Nothing to do for a stream."""
+        if self._partial is None:
+            return
+        try:
+            os.fsync(self._fd)
+            self._partial.rename(self._path)
+            self._partial = None
+            _sync_directory(self._path.parent)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Close without publishing. Safe to call twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _failure(self, error: OSError) -> Fatal:
+        if error.errno in (errno.EPIPE, errno.ECONNRESET):
+            return ReaderGone("ReaderGone", f"{self.name}: its reader has closed it")
+        return Fatal("WriteFailed", f"{self.name}: {error.strerror}; the run is not complete")
+
+
+def _sync_directory(path: Path) -> None:
+    """A rename is durable when its directory is."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
