@@ -1,0 +1,69 @@
+"""What is wrong between accounts that are each right: rows that would come twice, names that mean two accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from crawler.accounts.fields import is_region
+from crawler.accounts.problems import Problem, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """An account's way to one registry, its own or another's. `regions` as in `model.Account`; positions 1-based."""
+
+    registry_id: str
+    regions: tuple[str, ...]
+    line: int
+    column: int
+    path: str
+
+
+@dataclass(slots=True)
+class _Seen:
+    first: Reach
+    #: The first that reads regions which only AWS can tell: by glob, or all.
+    open_ended: Reach | None = None
+    by_region: dict[str, Reach] = field(default_factory=dict[str, Reach])
+
+
+def repeated(reaches: Iterable[Reach]) -> Iterator[Problem]:
+    """Registries reached twice, unless both ways list plain region names and share none."""
+    registries: dict[str, _Seen] = {}
+    for reach in reaches:
+        plain = all(is_region(region) for region in reach.regions)
+        seen = registries.get(reach.registry_id)
+        if seen is None:
+            seen = registries[reach.registry_id] = _Seen(reach)
+        elif other := _overlap(seen, reach, plain=plain):
+            yield Problem(
+                reach.line,
+                reach.column,
+                reach.path,
+                f"the registry {reach.registry_id} is read already by {other.path} (line {other.line}): its rows would "
+                "be repeated; remove one of the two, or give both plain region names that differ",
+            )
+        if not plain and seen.open_ended is None:
+            seen.open_ended = reach
+        for region in reach.regions:
+            seen.by_region.setdefault(region, reach)
+
+
+def _overlap(seen: _Seen, reach: Reach, *, plain: bool) -> Reach | None:
+    if not plain:
+        return seen.first
+    shared = (seen.by_region[region] for region in reach.regions if region in seen.by_region)
+    return seen.open_ended or next(shared, None)
+
+
+def ambiguous(names: Iterable[tuple[str, int, int, str]]) -> Iterator[Problem]:
+    """Warnings for (name, line, column, path) whose name came before."""
+    first: dict[str, tuple[int, str]] = {}
+    for name, line, column, path in names:
+        if name not in first:
+            first[name] = (line, path)
+            continue
+        before_line, before = first[name]
+        text = f"{quoted(name)} is also {before} (line {before_line}); --account selects both"
+        yield Problem(line, column, path, text)
