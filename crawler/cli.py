@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,11 +27,14 @@ app = App(
         "List every image ID of every Amazon ECR repository of a company, over all accounts and regions, as NDJSON.\n\n"
         "Rows go to standard output, everything else to standard error. Exit code: 0 complete; 3 some unit was denied "
         "or failed, the rows of all others are there; 2 usage or accounts file; 1 fatal; 130 or 143 after a signal; "
-        "141 when the reader of standard output has gone."
+        "141 when the reader of standard output has gone.\n\n"
+        "Every option is also an environment variable: --targets-at-once is CRAWLER_TARGETS_AT_ONCE."
     ),
     version=__version__,
-    config=Env("CRAWLER_", command=False),
-    default_parameter=Parameter(negative=(), show_default=lambda value: str(value) if value else None),
+    config=Env("CRAWLER_"),
+    default_parameter=Parameter(
+        negative=(), show_env_var=False, show_default=lambda value: str(value) if value else None
+    ),
     help_format="plaintext",
 )
 
@@ -44,14 +48,21 @@ def _outcomes(values: tuple[str, ...]) -> frozenset[Outcome]:
     try:
         return frozenset(Outcome(piece.upper().replace("-", "_")) for piece in _pieces(values))
     except ValueError as error:
-        raise UsageError(f"--tolerate: {error}; choose from {', '.join(Outcome).lower()}") from None
+        raise UsageError(
+            f"--tolerate: {error}; choose from {', '.join(outcome.lower() for outcome in Outcome)}"
+        ) from None
 
 
 @app.default
 def crawl(
     *,
     accounts: Annotated[
-        str, Parameter(group=_WHAT, help="File that names the accounts; - for standard input. See `crawler schema`.")
+        str,
+        Parameter(
+            group=_WHAT,
+            allow_leading_hyphen=True,
+            help="File that names the accounts; - for standard input. See `crawler schema`.",
+        ),
     ],
     account: Annotated[
         tuple[str, ...], Parameter(group=_WHAT, help="Only these accounts: ids, names or globs of names.")
@@ -75,7 +86,11 @@ def crawl(
     ] = "any",
     output: Annotated[
         str,
-        Parameter(group=_WHERE, help="File for the rows, which appears when it is whole; - for standard output."),
+        Parameter(
+            group=_WHERE,
+            allow_leading_hyphen=True,
+            help="File for the rows, which appears when it is whole; - for standard output.",
+        ),
     ] = "-",
     ledger: Annotated[
         str | None, Parameter(group=_WHERE, help="File for the outcome of every target and repository, as NDJSON.")
@@ -99,6 +114,13 @@ def crawl(
     timeout: Annotated[
         float, Parameter(group=_HOW, validator=_positive, help="Seconds for one request; then it is tried again.")
     ] = 60.0,
+    attempts: Annotated[
+        int, Parameter(group=_HOW, validator=_positive, help="Requests for one page, before it has failed.")
+    ] = 20,
+    page_timeout: Annotated[
+        float,
+        Parameter(group=_HOW, validator=_positive, help="Seconds after its first failure in which a page is tried."),
+    ] = 900.0,
     target_timeout: Annotated[
         float, Parameter(group=_HOW, validator=_positive, help="Seconds for one registry, after which it has failed.")
     ] = 21600.0,
@@ -116,8 +138,8 @@ def crawl(
     logs.configure(log_format, verbose)
     settings = job.Settings(
         accounts=accounts,
-        account=_pieces(account),
-        account_tag=_pieces(account_tag),
+        account=account,
+        account_tag=account_tag,
         region=_pieces(region),
         repository=_pieces(repository),
         exclude_repository=_pieces(exclude_repository),
@@ -132,6 +154,8 @@ def crawl(
         requests_per_target=requests_per_target,
         max_rps=max_rps,
         timeout=timeout,
+        attempts=attempts,
+        page_timeout=page_timeout,
         target_timeout=target_timeout,
         quiet=quiet,
     )
@@ -147,6 +171,79 @@ def schema() -> int:
 
     sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
     return 0
+
+
+@app.command
+def demo(
+    *,
+    output: Annotated[str, Parameter(help="File for the rows.")] = "images.ndjson",
+    accounts: Annotated[int, Parameter(validator=_positive, help="Accounts of the made-up company.")] = 25,
+    seed: Annotated[int, Parameter(help="What it is made from.")] = 1,
+) -> int:
+    """Crawl a made-up company on the emulator, and check every row."""
+    _need_emulator()
+    from crawler.demo import demonstrate  # noqa: PLC0415  (see crawl)
+
+    return demonstrate(output, accounts=accounts, seed=seed)
+
+
+@app.command
+def emulator(
+    *,
+    estate: Annotated[
+        str | None, Parameter(help="File that describes what exists, see crawler/emulator/example.yaml; else made up.")
+    ] = None,
+    accounts: Annotated[int, Parameter(validator=_positive, help="Accounts to make up.")] = 25,
+    seed: Annotated[int, Parameter(help="What is made up, and when faults strike, follows from it.")] = 1,
+    write_accounts: Annotated[
+        str | None, Parameter(help="Write an accounts file that fits, for `crawler --accounts`, and go on.")
+    ] = None,
+    host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535), help="0 takes a free one.")] = 0,
+    latency: Annotated[float, Parameter(validator=validators.Number(gte=0), help="Seconds before each answer.")] = 0.0,
+    rate: Annotated[
+        float | None, Parameter(validator=_positive, help="Requests a second before ECR throttles, in each registry.")
+    ] = None,
+    burst: Annotated[float, Parameter(validator=validators.Number(gte=1), help="Requests at once before it does.")] = 1,
+    fault: Annotated[
+        tuple[str, ...],
+        Parameter(help="What goes wrong, as in `throttling:times=2,repository=team/*`; `list` prints all names."),
+    ] = (),
+    checks: Annotated[
+        bool, Parameter(negative="--no-checks", help="Verify signatures and requests; without, it is fast.")
+    ] = True,
+) -> int:
+    """Serve an emulated AWS, to rehearse a crawl on, until interrupted. Prints what to export."""
+    _need_emulator()
+    from crawler.emulator import FAULTS, Estate, Options, Throttle, run  # noqa: PLC0415  (see crawl)
+
+    if "list" in fault:
+        width = max(map(len, FAULTS))
+        sys.stdout.writelines(f"{name:{width}}  {what}\n" for name, what in FAULTS.items())
+        return 0
+    try:
+        made = Estate.load(estate) if estate else Estate.generate(seed, accounts=accounts)
+        options = Options(
+            checks=checks,
+            latency=latency,
+            throttle=Throttle(rate, burst) if rate else None,
+            faults=fault,
+            seed=seed,
+        )
+        if write_accounts:
+            Path(write_accounts).write_text(made.accounts_yaml(), encoding="utf-8")
+        run(made, options, host=host, port=port)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"emulator: {error}") from error
+    return 0
+
+
+def _need_emulator() -> None:
+    missing = [name for name in ("httptools", "uvloop") if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"the emulator needs {' and '.join(missing)}: python -m pip install 'ecr-inventory-crawler[emulator]'"
+        )
 
 
 def main() -> None:

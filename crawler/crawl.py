@@ -85,7 +85,8 @@ class Crawl:
         """Crawl these accounts."""
         waiting = deque(accounts)
         try:
-            await for_each(self._account, take(waiting), at_once=self._limits.targets_at_once)
+            async with aclosing(take(waiting)) as taken:
+                await for_each(self._account, taken, at_once=self._limits.targets_at_once)
         finally:
             for account in waiting:
                 await self._ledger.record(missed(Unit(account, account.account_id)))
@@ -110,10 +111,11 @@ class Crawl:
 
         async def find_targets(_: Chain) -> Outcome:
             regions = await self._registries.regions(account)
-            registry_ids = (account.account_id, *account.registries)
+            # Named twice is crawled once: a repeated target would repeat its rows.
+            registry_ids = dict.fromkeys((account.account_id, *account.registries))
             targets.extend(
                 Target(account, region, registry_id)
-                for region in filter(self._wanted.region, regions)
+                for region in dict.fromkeys(filter(self._wanted.region, regions))
                 for registry_id in registry_ids
             )
             return Outcome.OK if regions else Outcome.REGION_DISABLED
@@ -132,14 +134,15 @@ class Crawl:
         async def crawl_target(target: Target) -> None:
             nonlocal answered
             result, error = await self._target(target)
-            if isinstance(error, KeysUnknown):
+            if isinstance(error, KeysUnknown) and not result.chain.pages:
                 doubtful.append(result)
                 return
             answered = answered or result.chain.pages > 0 or isinstance(error, Denied)
             await self._ledger.record(result)
 
         try:
-            await for_each(crawl_target, take(targets), at_once=self._targets)
+            async with aclosing(take(targets)) as taken:
+                await for_each(crawl_target, taken, at_once=self._targets)
         finally:
             for result in doubtful:
                 # Where one region knew the keys, one that does not is not enabled. Where none did, they are wrong.
@@ -158,8 +161,8 @@ class Crawl:
             async with aclosing(pages(fetch, chain)) as listing:
                 async for page in listing:
                     waiting.extend(name for name in page.items if self._wanted.repository(target.account, name))
-                    async for name in take(waiting):
-                        yield name
+                    while waiting:
+                        yield waiting.popleft()
 
         async def list_repositories(chain: Chain) -> Outcome:
             fetch = self._persistent(registry.repositories(), governor, chain)
@@ -225,11 +228,15 @@ class Crawl:
         except CrawlError as failure:
             error = failure
         except BaseException:
-            await self._ledger.record(ended(Outcome.FAILED, "Interrupted", "the run stopped before it ended"))
+            await self._ledger.record(
+                ended(Outcome.FAILED, "Interrupted", "the run, or its target, stopped before it ended")
+            )
             raise
-        return ended(error.outcome, error.code, error.message), error
+        # Only a repository can be gone. A target that says so has not been listed, and must not count as complete.
+        gone_at_large = error.outcome is Outcome.GONE and unit.repository is None
+        return ended(Outcome.FAILED if gone_at_large else error.outcome, error.code, error.message), error
 
 
 def missed(unit: Unit) -> Result:
-    """The result of a unit that was known when the run stopped, and not begun."""
-    return Result(unit, Outcome.FAILED, "NotReached", "the run stopped before its turn")
+    """The result of a unit that was known when the run or its target stopped, and not begun."""
+    return Result(unit, Outcome.FAILED, "NotReached", "the run, or its target, stopped before its turn")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import TypeVar
 
 import anyio
@@ -22,7 +22,8 @@ async def for_each(
     with the number of items. A semaphore in place of a number lets several callers share one bound.
 
     An exception in `work` cancels the others and leaves in an exception group (anyio's task group). A source that
-    fails as expected (`CrawlError`) ends the items: what was begun is finished first, then the failure is raised bare.
+    fails as expected (`CrawlError`) ends the items: what was begun is finished first, or cancelled where the failure
+    is `Fatal`; then it is raised bare.
     """
     slots = anyio.Semaphore(at_once) if isinstance(at_once, int) else at_once
     iterator = aiter(items)
@@ -43,8 +44,10 @@ async def for_each(
                 slots.release()
                 if isinstance(error, StopAsyncIteration):
                     break
-                if isinstance(error, CrawlError) and not isinstance(error, Fatal):
+                if isinstance(error, CrawlError):
                     failure = error
+                    if isinstance(error, Fatal):
+                        group.cancel_scope.cancel()
                     break
                 raise
             group.start_soon(run, item)
@@ -52,7 +55,10 @@ async def for_each(
         raise failure
 
 
-async def take(waiting: deque[T]) -> AsyncIterator[T]:
-    """Hand out what waits, leaving in `waiting` what was never taken: after a cancellation that is what was missed."""
+async def take(waiting: deque[T]) -> AsyncGenerator[T]:
+    """Hand out what waits, leaving in `waiting` what was never taken: after a cancellation that is what was missed.
+
+    Consume under `aclosing`.
+    """
     while waiting:
         yield waiting.popleft()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import anyio
 from rich.console import Console
 
 from crawler import __version__
-from crawler.accounts import AccountsFile, load, select, selects
+from crawler.accounts import AccountsFile, Selection, load, select
 from crawler.aws import AwsRegistries
 from crawler.crawl import Crawl, Filter, Limits
 from crawler.engines.local import Stop
@@ -57,6 +58,8 @@ class Settings:
     requests_per_target: int = 8
     max_rps: float | None = None
     timeout: float = 60.0
+    attempts: int = 20
+    page_timeout: float = 900.0
     target_timeout: float = 6 * 3600.0
     quiet: bool = False
 
@@ -69,6 +72,10 @@ class Settings:
             attempt_seconds=self.timeout,
             target_seconds=self.target_timeout,
         )
+
+    def policy(self) -> RetryPolicy:
+        """When and how often to try again."""
+        return RetryPolicy(attempts=self.attempts, seconds=self.page_timeout)
 
     def filter(self) -> Filter:
         """Regions and repositories that are wanted."""
@@ -114,11 +121,16 @@ async def run(settings: Settings) -> int:
 
 
 def _read(settings: Settings) -> AccountsFile:
+    """Load the accounts file, and of its accounts those that were asked for."""
     try:
         text = sys.stdin.buffer.read() if settings.accounts == "-" else Path(settings.accounts).read_bytes()
     except OSError as error:
         raise UsageError(f"{settings.accounts}: cannot be read: {error.strerror}") from error
-    return load(settings.accounts, text)
+    file = load(settings.accounts, text)
+    if file.organization:
+        return file
+    accounts = select(file.accounts, settings.account, settings.account_tag)
+    return replace(file, accounts=tuple(_in_regions(account, settings.region) for account in accounts))
 
 
 async def _crawl(
@@ -140,7 +152,7 @@ async def _crawl(
             writing(output.write) as send_rows,
             progress(ledger, console, quiet=settings.quiet),
             AwsRegistries(
-                policy=RetryPolicy(),
+                policy=settings.policy(),
                 page_size=settings.page_size,
                 tag_status=settings.tag_status,
                 image_status=settings.image_status,
@@ -153,7 +165,7 @@ async def _crawl(
                 NdjsonSink(send_rows),
                 ledger,
                 limits=settings.limits(),
-                policy=RetryPolicy(),
+                policy=settings.policy(),
                 wanted=settings.filter(),
             )
             await stop.run(partial(_all, crawl, settings, file))
@@ -167,10 +179,11 @@ async def _crawl(
 
 async def _all(crawl: Crawl, settings: Settings, file: AccountsFile) -> None:
     if file.organization:
-        await crawl.organization(file.organization, partial(selects, ids=settings.account, tags=settings.account_tag))
+        # The pattern of all members, so that --region holds for each.
+        organization = replace(file.organization, member=_in_regions(file.organization.member, settings.region))
+        await crawl.organization(organization, Selection(settings.account, settings.account_tag).selects)
     else:
-        accounts = select(file.accounts, settings.account, settings.account_tag)
-        await crawl.accounts(_in_regions(account, settings.region) for account in accounts)
+        await crawl.accounts(file.accounts)
 
 
 def _in_regions(account: Account, regions: tuple[str, ...]) -> Account:
@@ -190,39 +203,37 @@ async def _lines(file: Output | None) -> AsyncGenerator[Send | None]:
 
 def _fatal(error: BaseException) -> Fatal | None:
     """Find the one reason among the errors of a group, if all are expected ones; a reader that has gone comes first."""
-    leaves = [error]
-    while any(isinstance(leaf, BaseExceptionGroup) for leaf in leaves):
-        leaves = [
-            inner
-            for leaf in leaves
-            for inner in (leaf.exceptions if isinstance(leaf, BaseExceptionGroup) else (leaf,))
-        ]
+    leaves = list(_leaves(error))
     fatal = [leaf for leaf in leaves if isinstance(leaf, Fatal)]
     if len(fatal) < len(leaves):
         return None
     return next((leaf for leaf in fatal if isinstance(leaf, ReaderGone)), fatal[0])
 
 
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
 def _verdict(settings: Settings, stop: Stop, ledger: Ledger, failure: Fatal | None) -> tuple[int, str, str | None]:
     """Exit code, status and reason."""
-    if isinstance(failure, ReaderGone):
-        return READER_GONE, "interrupted", str(failure)
     if failure:
-        return FATAL, "failed", str(failure)
+        gone = isinstance(failure, ReaderGone)
+        return (READER_GONE, "interrupted", str(failure)) if gone else (FATAL, "failed", str(failure))
     if stop.signal:
-        unwritten = "; rows that its reader did not take are lost" if stop.cut_short else ""
+        unwritten = "; rows that their reader did not take are lost" if stop.cut_short else ""
         return 128 + stop.signal, "interrupted", f"{stop.signal.name} received{unwritten}"
     if not ledger.totals.targets:
         return USAGE, "failed", "nothing to crawl: no account or region matches what was asked for"
     if ledger.incomplete(settings.tolerate):
         return INCOMPLETE, "incomplete", None
-    if ledger.incomplete():
-        return COMPLETE, "tolerated", "units are missing whose outcome --tolerate names"
-    return COMPLETE, "complete", None
+    tolerated = ledger.incomplete()
+    return COMPLETE, "tolerated" if tolerated else "complete", f"{tolerated} tolerated" if tolerated else None
 
 
 def _shown(settings: Settings) -> dict[str, object]:
     """The settings as the report has them. None is a secret."""
-    return {
-        name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(settings).items()
-    }
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(settings).items()}

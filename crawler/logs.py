@@ -30,23 +30,27 @@ def configure(log_format: LogFormat, verbosity: int) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"], drop_missing=True)
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False)
     )
+    facts: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    wrapper = structlog.stdlib.ProcessorFormatter
     handler = _StandardError()
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.stdlib.ExtraAdder(),
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                renderer,
-            ],
+        wrapper(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *facts],
+            processors=[wrapper.remove_processors_meta, renderer],
         )
+    )
+    # structlog's own default prints to standard output, which belongs to the rows.
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *facts, wrapper.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
     )
     root = logging.getLogger()
     root.handlers = [handler]

@@ -89,6 +89,7 @@ def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
         f"{totals.rows:,} rows from {repositories:,} repositories in {targets:,} targets, {ending.seconds:,.1f} s, "
         f"{totals.requests:,} requests ({totals.throttled:,} throttled)",
         highlight=False,
+        soft_wrap=True,
     )
     if totals.outcomes():
         console.print(_outcomes(ledger))
@@ -123,7 +124,9 @@ def describe(result: Result) -> str:
     name = f" ({account.name})" if account and account.name else ""
     where = " ".join(part for part in (unit.region, unit.repository) if part)
     what = ": ".join(part for part in (result.code, result.message) if part)
-    return f"{result.outcome} {unit.registry_id or 'organization'}{name} {where}".rstrip() + (f": {what}" if what else "")
+    return f"{result.outcome} {unit.registry_id or 'organization'}{name} {where}".rstrip() + (
+        f": {what}" if what else ""
+    )
 
 
 def printable(text: str) -> str:

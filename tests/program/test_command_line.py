@@ -1,0 +1,70 @@
+"""What a user types, and what is said where it cannot be used."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crawler import __version__
+from tests.program.conftest import Program
+from tests.program.readme_help import README, program_help, split
+
+ONE = "accounts: [{account_id: '123123123123', name: one, regions: [us-east-1], tags: [a]}]\n"
+
+
+def test_the_version(program: Program) -> None:
+    done = program.run("--version")
+    assert (done.returncode, done.stdout.decode().strip()) == (0, __version__)
+
+
+def test_the_help_in_the_readme_is_the_programs_own() -> None:
+    _, block, _ = split(README.read_text())
+    assert block.rstrip() == program_help()
+
+
+def test_the_schema_is_json(program: Program) -> None:
+    done = program.run("schema")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--accounts"),
+        (["--accounts", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
+        (["--accounts", "one.yaml", "--page-size", "1001"], "--page-size"),
+        (["--accounts", "one.yaml", "--page-size", "0"], "--page-size"),
+        (["--accounts", "one.yaml", "--targets-at-once", "0"], "--targets-at-once"),
+        (["--accounts", "one.yaml", "--timeout", "-1"], "--timeout"),
+        (["--accounts", "one.yaml", "--tag-status", "some"], "--tag-status"),
+        (["--accounts", "one.yaml", "--tolerate", "denid"], "--tolerate"),
+        (["--accounts", "one.yaml", "--log-format", "xml"], "--log-format"),
+        (["--accounts", "one.yaml", "--account", "two"], "--account"),
+        (["--accounts", "one.yaml", "--account-tag", "b"], "--account-tag"),
+        (["--accounts", "one.yaml", "--output", "nowhere/rows"], "nowhere/rows: cannot be written"),
+        (["--accounts", "one.yaml", "--ledger", "."], ".: cannot be written: Is a directory"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_any_request(program: Program, arguments: list[str], said: str) -> None:
+    (program.folder / "one.yaml").write_text(ONE)
+    program.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"  # nobody answers there
+    done = program.run(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+    assert done.stdout == b""
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_the_accounts_file_from_standard_input(program: Program) -> None:
+    done = program.run("--accounts", "-", stdin=b"accounts: [{account_id: 12}]\n")
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("<stdin>:1:")
+
+
+def test_options_are_environment_variables_too(program: Program) -> None:
+    program.environment |= {"CRAWLER_ACCOUNTS": "-", "CRAWLER_ACCOUNT": "two"}
+    done = program.run(stdin=ONE.encode())
+    assert done.returncode == 2
+    assert "two" in done.stderr.decode()

@@ -1,0 +1,152 @@
+"""Signals and pipes: the program as a process that others stop, or stop reading."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from crawler.emulator import Account, Emulator, Estate, Options, Repository, Rule, running
+from crawler.emulator.images import Series
+from tests.program.conftest import Program
+
+ACCOUNT, REGION = "000000000001", "eu-west-1"
+STALLED = "stalled"
+
+
+def estate(images: int) -> Estate:
+    repositories = {name: Repository(name, Series(name, images)) for name in ("first", "second", STALLED)}
+    return Estate([Account(ACCOUNT, repositories={REGION: repositories})], regions=[REGION])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look again and again; the condition is an event elsewhere, and twenty seconds mean that it never happens."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.01)
+
+
+@contextmanager
+def started(program: Program, emulator: Emulator, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    program.environment |= emulator.environment()
+    accounts = f"accounts: [{{account_id: {ACCOUNT}, role: inventory, regions: [{REGION}]}}]\n"
+    (program.folder / "accounts.yaml").write_text(accounts)
+    command = program.command("--accounts", "accounts.yaml", "--ledger", "ledger", "--report", "report", *arguments)
+    process = subprocess.Popen(
+        command, env=program.env(), cwd=program.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def ledger(folder: Path) -> dict[str | None, dict[str, object]]:
+    lines = [json.loads(line) for line in (folder / "ledger").read_bytes().splitlines()]
+    by_repository = {line["repositoryName"]: line for line in lines}
+    assert len(by_repository) == len(lines)
+    return by_repository
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_stops_cleanly(program: Program, number: signal.Signals) -> None:
+    rule = Rule(fault="stall", operation="ListImages", repository=STALLED, times=0)
+    with (
+        running(estate(10), Options(faults=[rule])) as emulator,
+        started(program, emulator, "--output", "rows") as process,
+    ):
+        # Two repositories are done and only the stalled one is in flight.
+        wait_until(lambda: emulator.stats()["requests"]["ecr:ListImages"] == 3 and emulator.stats()["in_flight"] == 1)
+        sent = time.monotonic()
+        process.send_signal(number)
+        _, said = process.communicate()
+        assert time.monotonic() - sent < 5
+    assert process.returncode == 128 + number
+    lines = ledger(program.folder)
+    assert {name: line["outcome"] for name, line in lines.items()} == {
+        "first": "OK",
+        "second": "OK",
+        STALLED: "FAILED",
+        None: "FAILED",
+    }
+    assert lines[STALLED]["code"] == "Interrupted"
+    report = json.loads((program.folder / "report").read_bytes())
+    assert (report["status"], report["exitCode"]) == ("interrupted", 128 + number)
+    assert not (program.folder / "rows").exists(), "half a file must not look like a whole one"
+    assert len((program.folder / "rows.partial").read_bytes().splitlines()) == 20
+    assert b"Traceback" not in said
+
+
+def test_the_second_signal_stops_at_once(program: Program) -> None:
+    rule = Rule(fault="stall", operation="ListImages", repository=STALLED, times=0)
+    with (
+        # More than a pipe holds, and nobody reads: the clean stop waits for its reader.
+        running(estate(5000), Options(faults=[rule])) as emulator,
+        started(program, emulator) as process,
+    ):
+        wait_until(lambda: emulator.stats()["requests"]["ecr:ListImages"] >= 3)
+        process.send_signal(signal.SIGINT)
+        # The stalled request is given up, so the first has been heard: two at once are one to the kernel.
+        wait_until(lambda: emulator.stats()["in_flight"] == 0)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=2) == 130
+
+
+def test_a_reader_that_stops_reading_does_not_keep_the_stop(program: Program) -> None:
+    rule = Rule(fault="stall", operation="ListImages", repository=STALLED, times=0)
+    with (
+        running(estate(5000), Options(faults=[rule])) as emulator,
+        started(program, emulator) as process,
+    ):
+        wait_until(lambda: emulator.stats()["requests"]["ecr:ListImages"] >= 3)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+        assert time.monotonic() - sent < 5.5
+        assert process.stderr
+        assert b"rows that their reader did not take are lost" in process.stderr.read()
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(program: Program) -> None:
+    with running(estate(5000)) as emulator, started(program, emulator) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith(b'{"registryId":')
+        process.stdout.close()
+        assert process.wait(timeout=20) == 141
+        assert process.stderr
+        assert process.stderr.read() == b""
+    report = json.loads((program.folder / "report").read_bytes())
+    assert report["status"] == "interrupted"
+
+
+def test_no_request_times_out_while_the_reader_sleeps(program: Program) -> None:
+    """The reader sleeps for twice the timeout of a request; requests in flight end in time all the same."""
+    with running(estate(20_000)) as emulator, started(program, emulator, "--timeout", "1") as process:
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(2)  # this reader's own: there is no event for nothing happening
+        rest = process.stdout.read()
+        assert process.wait(timeout=20) == 0
+    assert len(rest.splitlines()) + 1 == 60_000
+    assert all(line["attempts"] == line["pages"] for line in ledger(program.folder).values())
+
+
+def test_a_full_disk_is_fatal_and_told(program: Program) -> None:
+    with running(estate(10)) as emulator, started(program, emulator, "--output", "/dev/full") as process:
+        _, said = process.communicate()
+    assert process.returncode == 1
+    assert b"/dev/full: No space left on device" in said
+    assert b"Traceback" not in said
+    assert os.path.exists("/dev/full")
