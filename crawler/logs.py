@@ -57,3 +57,5 @@ def configure(log_format: LogFormat, verbosity: int) -> None:
     root.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It logs a traceback for each profile that cannot be used, which the ledger and the summary tell already.
+    logging.getLogger("aiobotocore.credentials").setLevel(logging.ERROR)

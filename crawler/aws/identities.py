@@ -1,0 +1,91 @@
+"""Identities to keys: from a profile or the ambient credentials, through a chain of roles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+from crawler.aws.keys import ProfileKeys, RoleKeys, Source, with_keys
+from crawler.aws.signing import Keys
+from crawler.model import Account, Identity
+
+if TYPE_CHECKING:
+    from crawler.aws.api import Api
+    from crawler.aws.session import Sessions
+    from crawler.retry import RetryPolicy
+
+#: Seconds that AWS allows a session which was itself opened by a role's keys ("role chaining"). More fails outright.
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining
+_CHAINED_LIMIT = 3600
+
+#: Identities whose keys are remembered. Forgetting one costs an AssumeRole; remembering all would grow with the estate.
+_IDENTITIES = 4096
+
+
+class Identities:
+    """The keys of every identity of the run. Equal identities share theirs, and so do equal beginnings of chains."""
+
+    def __init__(self, sessions: Sessions, api: Api, policy: RetryPolicy) -> None:
+        self._sessions = sessions
+        self._api = api
+        self._policy = policy
+        self._profiles: dict[str | None, Source] = {}
+        self.source = lru_cache(maxsize=_IDENTITIES)(self._make)
+
+    def _make(self, identity: Identity) -> Source:
+        if not identity.roles:
+            if identity.profile not in self._profiles:
+                self._profiles[identity.profile] = ProfileKeys(self._sessions, identity.profile, self._policy)
+            return self._profiles[identity.profile]
+        before = replace(identity, roles=identity.roles[:-1])
+        parent = self.source(before)
+        role = identity.roles[-1]
+
+        async def assume() -> Keys:
+            return await with_keys(parent, lambda keys: self._assume(identity, role, keys))
+
+        return RoleKeys(role, assume, self._policy)
+
+    async def _assume(self, identity: Identity, role: str, keys: Keys) -> Keys:
+        params: dict[str, Any] = {"RoleArn": role, "RoleSessionName": identity.session_name}
+        if identity.external_id:
+            params["ExternalId"] = identity.external_id
+        if identity.session_tags:
+            params["Tags"] = [{"Key": key, "Value": value} for key, value in identity.session_tags]
+        if identity.duration:
+            chained = len(identity.roles) > 1
+            params["DurationSeconds"] = min(identity.duration, _CHAINED_LIMIT) if chained else identity.duration
+        region = await self._sessions.home(identity.profile, role.split(":")[1])
+        answer = await self._api.call(
+            "sts", "AssumeRole", params, keys=keys, region=region, profile=identity.profile, wanted="Credentials"
+        )
+        given = cast("dict[str, Any]", answer["Credentials"])
+        ends = cast("datetime", given["Expiration"])
+        return Keys(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], ends.timestamp())
+
+    async def of(self, account: Account) -> Source:
+        """The keys that open the account. Sends nothing; raises `CrawlError` for a profile that is not configured."""
+        return self.source(await self.identity(account))
+
+    async def identity(self, account: Account) -> Identity:
+        """Who we are in the account: its roles as ARNs, assumed one from the other, starting at its profile.
+
+        A bare role name is completed with the account's ID and the partition that its regions lie in.
+        """
+        roles = tuple(role.replace("{account_id}", account.account_id) for role in account.role)
+        if not all(role.startswith("arn:") for role in roles):
+            partition = await self._sessions.partition(account.profile, account.regions)
+            prefix = f"arn:{partition}:iam::{account.account_id}:role/"
+            roles = tuple(role if role.startswith("arn:") else prefix + role.removeprefix("role/") for role in roles)
+        if not roles:
+            return Identity(profile=account.profile)
+        return Identity(
+            profile=account.profile,
+            roles=roles,
+            external_id=account.external_id,
+            session_name=account.session_name,
+            session_tags=account.session_tags,
+            duration=account.duration,
+        )

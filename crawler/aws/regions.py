@@ -1,0 +1,113 @@
+"""Which regions of an account's list are enabled for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from crawler.aws.keys import Source, with_keys
+from crawler.aws.session import is_glob
+from crawler.aws.signing import Keys
+from crawler.errors import ChainBroken, CrawlError, Fatal, KeysExpired, KeysUnknown
+from crawler.retry import RetryPolicy, persist
+
+if TYPE_CHECKING:
+    from crawler.aws.api import Api
+    from crawler.aws.session import Sessions
+    from crawler.model import Account
+
+_log = structlog.get_logger("crawler.aws")
+
+_ENABLED = ("ENABLED", "ENABLED_BY_DEFAULT")
+
+
+class Regions:
+    """Asks account:ListRegions, else ec2:DescribeRegions, else botocore's own list of the partition."""
+
+    def __init__(self, sessions: Sessions, api: Api, policy: RetryPolicy) -> None:
+        self._sessions = sessions
+        self._api = api
+        self._policy = policy
+
+    async def of(self, account: Account, source: Source) -> tuple[str, ...]:
+        """The regions to crawl: names as written, globs as what is enabled and matches, each once, in that order.
+
+        Names are taken at their word and cost no call. A role that cannot be assumed raises `Denied` where it has to
+        be: without keys no answer means anything.
+        """
+        enabled: tuple[str, ...] = ()
+        if any(is_glob(pattern) for pattern in account.regions):
+            enabled = await self._enabled(account, source)
+        chosen: dict[str, None] = {}
+        for pattern in account.regions:
+            if pattern == "all":
+                chosen.update(dict.fromkeys(enabled))
+            elif is_glob(pattern):
+                chosen.update(dict.fromkeys(region for region in enabled if fnmatchcase(region, pattern)))
+            else:
+                chosen[pattern] = None
+        return tuple(chosen)
+
+    async def _enabled(self, account: Account, source: Source) -> tuple[str, ...]:
+        await source.keys()
+        profile = account.profile
+        partition = await self._sessions.partition(profile, account.regions)
+        try:
+            # Some partitions have no Account service: asking there would end in a host name that does not exist.
+            if await self._sessions.available("account", partition, with_global=True):
+                return await self._list_regions(account, source)
+        except (Fatal, KeysExpired, KeysUnknown):
+            raise  # said of a region that is always enabled: the keys are no good anywhere
+        except CrawlError as error:
+            _log.info("account:ListRegions gave no answer", account=account.account_id, code=error.code)
+        try:
+            return await self._describe_regions(account, source)
+        except (Fatal, KeysExpired):
+            raise
+        except CrawlError as error:
+            _log.warning(
+                "neither account:ListRegions nor ec2:DescribeRegions answers: every region of the partition is tried, "
+                "and those that are not enabled will show as REGION_DISABLED; allow one of the two to the role",
+                account=account.account_id,
+                partition=partition,
+                code=error.code,
+            )
+        return await self._sessions.available("ecr", partition)
+
+    async def _list_regions(self, account: Account, source: Source) -> tuple[str, ...]:
+        asked: dict[str, Any] = {"MaxResults": 50, "RegionOptStatusContains": list(_ENABLED)}
+        found: list[str] = []
+        seen: set[str] = set()
+        while True:
+            answer = await self._call(account, source, "account", "ListRegions", asked)
+            # Asked for by status already; looked at again because not every server filters.
+            found += [region["RegionName"] for region in answer["Regions"] if region["RegionOptStatus"] in _ENABLED]
+            token = answer.get("NextToken")
+            if not token:
+                return tuple(sorted(found))
+            if token in seen:
+                raise ChainBroken("RepeatedToken", "account:ListRegions gives the same NextToken twice")
+            seen.add(token)
+            asked = {**asked, "NextToken": token}
+
+    async def _describe_regions(self, account: Account, source: Source) -> tuple[str, ...]:
+        answer = await self._call(account, source, "ec2", "DescribeRegions", {})
+        return tuple(sorted(region["RegionName"] for region in answer["Regions"]))
+
+    async def _call(
+        self, account: Account, source: Source, service: str, operation: str, params: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        profile = account.profile
+        partition = await self._sessions.partition(profile, account.regions)
+        region = await self._sessions.home(profile, partition)
+
+        async def send(keys: Keys) -> dict[str, Any]:
+            return await self._api.call(
+                service, operation, params, keys=keys, region=region, profile=profile, wanted="Regions"
+            )
+
+        return await persist(partial(with_keys, source, send), self._policy)

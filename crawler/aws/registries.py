@@ -1,0 +1,114 @@
+"""The door of `aws/`: every registry that our identities open, as the protocols of `crawler.registry` want it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from crawler.aws.api import Api, Endpoint
+from crawler.aws.ecr import Asking, Connection, Dialects, EcrRegistry
+from crawler.aws.http import Pool
+from crawler.aws.identities import Identities
+from crawler.aws.keys import with_keys
+from crawler.aws.organization import active_accounts
+from crawler.aws.regions import Regions
+from crawler.aws.session import Sessions
+from crawler.aws.signing import Keys
+from crawler.model import Account, ImageStatus, Organization, TagStatus, Target
+from crawler.retry import RetryPolicy, persist
+
+
+class AwsRegistries:
+    """A `Registries` over AWS, or over whatever AWS_ENDPOINT_URL points to. Enter it before use.
+
+    `policy` repeats what is not paged by `crawl` (AssumeRole, Organizations, region lists); `attempt_timeout` is in
+    seconds, for one HTTP exchange of any kind; `pool_limit` bounds the exchanges in flight in the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: RetryPolicy,
+        page_size: int = 1000,
+        tag_status: TagStatus = TagStatus.ANY,
+        image_status: ImageStatus = ImageStatus.ANY,
+        attempt_timeout: float = 60.0,
+        pool_limit: int = 200,
+    ) -> None:
+        self._policy = policy
+        self._asking = Asking(page_size, tag_status, image_status)
+        self._exits = AsyncExitStack()
+        self._pool = Pool(connections=pool_limit, timeout=attempt_timeout)
+        self._sessions = Sessions(self._pool)
+        self._api = Api(self._pool, self._sessions)
+        self._identities = Identities(self._sessions, self._api, policy)
+        self._regions = Regions(self._sessions, self._api, policy)
+        self._dialects = Dialects()
+        self._endpoints: dict[tuple[str | None, str], Endpoint] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._exits.enter_async_context(self._pool)
+        await self._exits.enter_async_context(self._api)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exits.__aexit__(kind, error, trace)
+
+    async def members(self, organization: Organization) -> AsyncGenerator[Account, None]:
+        """See `Registries`. Consume under `aclosing`."""
+        hub = organization.hub
+        source = self._identities.source(hub)
+        partition = (
+            hub.roles[-1].split(":")[1]
+            if hub.roles
+            else self._sessions.partition_of(self._sessions.region(hub.profile))
+        )
+        region = await self._sessions.home(hub.profile, partition)
+
+        async def call(operation: str, params: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+            async def send(keys: Keys) -> dict[str, Any]:
+                return await self._api.call(
+                    "organizations", operation, params, keys=keys, region=region, profile=hub.profile, wanted=wanted
+                )
+
+            return await persist(partial(with_keys, source, send), self._policy)
+
+        async with aclosing(active_accounts(call, organization)) as accounts:
+            async for account in accounts:
+                yield account
+
+    async def regions(self, account: Account) -> tuple[str, ...]:
+        """See `Registries`."""
+        return await self._regions.of(account, await self._identities.of(account))
+
+    def open(self, target: Target) -> EcrRegistry:
+        """See `Registries`."""
+        account, region = target.account, target.region
+
+        async def connect() -> Connection:
+            source = await self._identities.of(account)
+            return Connection(await self._endpoint(account.profile, region), source)
+
+        return EcrRegistry(
+            registry_id=target.registry_id,
+            connect=connect,
+            pool=self._pool,
+            dialects=self._dialects,
+            asking=Asking(
+                self._asking.page_size,
+                account.tag_status or self._asking.tag_status,
+                account.image_status or self._asking.image_status,
+            ),
+        )
+
+    async def _endpoint(self, profile: str | None, region: str) -> Endpoint:
+        key = (profile, region)
+        if key not in self._endpoints:
+            asked = {"repositoryName": "any"}  # only to satisfy the model: the rules look at the region alone
+            self._endpoints[key] = await self._api.endpoint(profile, "ecr", region, "ListImages", asked)
+        return self._endpoints[key]

@@ -1,0 +1,168 @@
+"""botocore sessions: one for each AWS profile, sharing the loaded models, and all sending through our pool.
+
+What a session knows is the user's own configuration: region, credential chain, endpoint overrides, CA bundle,
+partitions. What we use of botocore and aiobotocore is written down in `typings/`, since they ship no types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from aiobotocore.awsrequest import AioAWSResponse
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import BotoCoreError, UnknownRegionError
+
+from crawler.aws.errors import translate
+from crawler.aws.hosts import check_host
+from crawler.aws.http import Pool, route
+from crawler.errors import Denied
+
+if TYPE_CHECKING:
+    from botocore.loaders import Loader
+
+#: Where a partition's global matters are settled: the region that is always enabled, for STS among others.
+_HOME = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+
+# botocore reads AWS_DEFAULT_REGION alone; every other SDK, and version 2 of the CLI, prefers AWS_REGION.
+_SESSION_VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """A body as AioAWSResponse wants it: to be read once."""
+
+    body: bytes
+
+    async def read(self) -> bytes:
+        return self.body
+
+
+class Sessions:
+    """The sessions of all profiles (None: the ambient one). Raises `Denied` for a profile that is not configured."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._sessions: dict[str | None, AioSession] = {}
+        self._loader: Loader | None = None
+
+    def of(self, profile: str | None) -> AioSession:
+        """The profile's session, an `AioSession`: made once."""
+        session = self._sessions.get(profile)
+        if session is None:
+            session = self._sessions[profile] = self.fresh(profile)
+        return session
+
+    def _any(self) -> AioSession:
+        # For what botocore ships and no profile changes. Not always the ambient session: AWS_PROFILE may name one that
+        # is not there, while every account has its own.
+        return next(iter(self._sessions.values()), None) or self.of(None)
+
+    def fresh(self, profile: str | None) -> AioSession:
+        """A new session for the profile, which reads config files and resolves credentials again."""
+        session = AioSession(session_vars=_SESSION_VARIABLES, profile=profile)
+        _require_profile(session, profile)
+        if self._loader is None:
+            # Service models are parsed once a process, not once a profile (8 MB and 80 ms each).
+            self._loader = session.get_component("data_loader")
+        session.register_component("data_loader", self._loader)
+        session.user_agent_name = "ecr-inventory-crawler"
+        if not session.get_config_variable("region"):
+            # Without any region botocore refuses to make even the STS client of a profile's own role.
+            session.set_config_variable("region", _HOME["aws"])
+        # One attempt: who waits for these keys tries again by our policy, and two policies would multiply.
+        session.set_default_client_config(AioConfig(retries={"total_max_attempts": 1, "mode": "standard"}))
+        session.register("before-send", partial(self._send, session.get_config_variable("ca_bundle")))
+        return session
+
+    async def _send(self, ca_bundle: str | None, request: AWSPreparedRequest, **_: object) -> AioAWSResponse:
+        """What botocore's own clients (STS, SSO and OIDC of the credential chain) send goes through our pool.
+
+        Left to itself aiobotocore would open a pool and a TLS context for each client, and follow redirects with the
+        session token in the headers. Returning a response from `before-send` is botocore's way to replace its HTTP.
+        """
+        check_host(request.url, service=None)
+        headers = {name: text(value) for name, value in request.headers.items()}
+        headers.pop("Content-Length", None)
+        headers["Accept-Encoding"] = "identity"
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        answer = await self._pool.request(request.method, route(request.url, ca_bundle), headers, body or None)
+        if answer.status != 200:  # noqa: PLR2004 RFC 9110 §15.3.1
+            error = translate(answer.status, answer.headers, answer.body, doing=urlsplit(request.url).hostname or "")
+            # What is final is left to botocore: it knows an ended SSO session by its own error.
+            if error.retryable or error.code == "RedirectRefused":
+                raise error
+        lowered = {name.lower(): value for name, value in answer.headers.items()}
+        return AioAWSResponse(request.url, answer.status, lowered, _Raw(answer.body))
+
+    def region(self, profile: str | None) -> str:
+        """The profile's own region, else us-east-1."""
+        return self.of(profile).get_config_variable("region") or _HOME["aws"]
+
+    def ca_bundle(self, profile: str | None) -> str | None:
+        """The CA file that AWS_CA_BUNDLE or the profile names."""
+        return self.of(profile).get_config_variable("ca_bundle")
+
+    def partition_of(self, region: str) -> str:
+        """`aws`, `aws-cn`, … A region newer than botocore's list is told by its shape, else taken for `aws`."""
+        try:
+            return self._any().get_partition_for_region(region)
+        except UnknownRegionError:
+            return "aws"
+
+    async def available(self, service: str, partition: str, *, with_global: bool = False) -> tuple[str, ...]:
+        """The regions in which botocore's endpoints.json knows the service. That list lags behind AWS."""
+        found = await self._any().get_available_regions(service, partition, allow_non_regional=with_global)
+        return tuple(sorted(found))
+
+    async def partition(self, profile: str | None, patterns: Iterable[str]) -> str:
+        """The partition that region names and globs point to; the profile's own where it matches them too."""
+        own = self.partition_of(self.region(profile))
+        patterns = tuple(pattern for pattern in patterns if pattern != "all")
+        for pattern in patterns:
+            if not is_glob(pattern):
+                return self.partition_of(pattern)
+        names = self._any().get_available_partitions()
+        for name in (own, *names):
+            regions = await self.available("ecr", name)
+            if any(fnmatchcase(region, pattern) for region in regions for pattern in patterns):
+                return name
+        return own
+
+    async def home(self, profile: str | None, partition: str) -> str:
+        """A region of the partition that is sure to be enabled: the profile's own if it lies there."""
+        region = self.region(profile)
+        if self.partition_of(region) == partition:
+            return region
+        return _HOME.get(partition) or (await self.available("sts", partition))[0]
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether the pattern can stand for more than itself."""
+    return pattern == "all" or any(c in pattern for c in "*?[")
+
+
+def text(value: str | bytes) -> str:
+    """A header's value: botocore makes bytes of some."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _require_profile(session: AioSession, profile: str | None) -> None:
+    name = profile or session.get_config_variable("profile")
+    try:
+        known = session.available_profiles
+    except BotoCoreError as error:
+        raise Denied("BadAwsConfig", f"{error}: correct the file, or name another one in AWS_CONFIG_FILE") from error
+    if name and name != "default" and name not in known:
+        config, shared = (session.get_config_variable(what) for what in ("config_file", "credentials_file"))
+        raise Denied(
+            "UnknownProfile",
+            f"the AWS profile {name!r} is neither in {config} nor in {shared}: "
+            f"add it there, or point AWS_CONFIG_FILE at the file that has it",
+        )

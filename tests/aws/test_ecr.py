@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from crawler.errors import CrawlError, Denied, Gone, Refused, Throttled, Transient
+from crawler.model import ImageStatus, TagStatus
+from tests.aws.conftest import ACCESS_KEY
+from tests.aws.fakes import ACCOUNT, drained, registries_at, target
+from tests.aws.server import Reply, Request, answer, refused
+
+pytestmark = pytest.mark.anyio
+
+DIGEST = "sha256:" + "a" * 64
+
+
+async def test_repositories(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reply(request: Request) -> Reply:
+        if "nextToken" in request.json:
+            return answer({"repositories": [{"repositoryName": "c"}], "nextToken": ""})
+        return answer({"repositories": [{"repositoryName": "a"}, {"repositoryName": "b"}], "nextToken": "t/1="})
+
+    async with registries_at(reply, monkeypatch) as (registries, server):
+        assert await drained(registries.open(target()).repositories()) == ["a", "b", "c"]
+    first, second = server.requests
+    assert first.json == {"registryId": "123456789012", "maxResults": 1000}
+    assert second.json == {**first.json, "nextToken": "t/1="}
+    assert first.headers["x-amz-target"] == "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories"
+    assert first.headers["content-type"] == "application/x-amz-json-1.1"
+    assert first.headers["accept-encoding"] == "identity"
+    assert first.access_key == ACCESS_KEY
+
+
+async def test_images_ask_for_every_status_and_a_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[dict[str, Any]] = [{"imageDigest": DIGEST, "imageTag": "a"}, {"imageDigest": DIGEST}]
+    async with registries_at(lambda _: answer({"imageIds": rows, "nextToken": None}), monkeypatch) as (
+        registries,
+        server,
+    ):
+        assert await drained(registries.open(target()).images("team/app")) == rows
+    assert server.requests[0].json == {
+        "registryId": "123456789012",
+        "repositoryName": "team/app",
+        "maxResults": 1000,
+        "filter": {"imageStatus": "ANY"},
+    }
+
+
+async def test_an_accounts_own_filters_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = replace(ACCOUNT, tag_status=TagStatus.UNTAGGED, image_status=ImageStatus.ARCHIVED)
+    settings = {"tag_status": TagStatus.TAGGED, "page_size": 7}
+    async with registries_at(lambda _: answer({"imageIds": []}), monkeypatch, **settings) as (registries, server):
+        await drained(registries.open(target(account)).images("a"))
+        await drained(registries.open(target()).images("a"))
+    assert [request.json["filter"] for request in server.requests] == [
+        {"tagStatus": "UNTAGGED", "imageStatus": "ARCHIVED"},
+        {"tagStatus": "TAGGED", "imageStatus": "ANY"},
+    ]
+    assert server.requests[0].json["maxResults"] == 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'"text"',
+        b"<html></html>",
+        b'{"imageIds": [{"imageDig',
+        b'{"imageIds": null}',
+        b'{"imageIds": {}}',
+        b'{"imageIds": [1]}',
+        b'{"imageIds": [null]}',
+        b'{"imageIds": [[]]}',
+        b'{"imageIds": ["imageDigest"]}',
+        b'{"imageIds": [{}]}',
+        b'{"imageIds": [{"imageDigest": 1}]}',
+        b'{"imageIds": [{"imageDigest": null}]}',
+        b'{"imageIds": [{"imageDigest": "sha256:a", "imageTag": 1}]}',
+        b'{"imageIds": [], "nextToken": 1}',
+        b'{"imageIds": [], "nextToken": {}}',
+        b"\xff\xfe",
+    ],
+)
+async def test_a_page_that_is_none_is_transient_never_empty(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with registries_at(lambda _: answer(body), monkeypatch) as (registries, _):
+        registry = registries.open(target())
+        with pytest.raises(Transient) as caught:
+            await registry.images("a")(None)
+        assert caught.value.code == "MalformedResponse"
+        with pytest.raises(Transient):
+            await registry.repositories()(None)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\u2028", "\ud800", "../../x", '"', "\x00"])
+async def test_strange_names_survive_both_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = json.dumps({"imageIds": [{"imageDigest": DIGEST, "imageTag": name}]}).encode("ascii")
+    async with registries_at(lambda _: answer(body), monkeypatch) as (registries, server):
+        page = await registries.open(target()).images(name)(None)
+    assert page.items[0]["imageTag"] == name
+    assert server.requests[0].json["repositoryName"] == name
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (refused("ThrottlingException"), Throttled),
+        (answer(b"", 503), Transient),
+        (refused("RepositoryNotFoundException"), Gone),
+        (refused("AccessDeniedException"), Denied),
+        (answer(b"", 307, Location="http://127.0.0.1:1/"), Refused),
+    ],
+)
+async def test_a_fetch_makes_one_attempt(reply: Reply, kind: type[CrawlError], monkeypatch: pytest.MonkeyPatch) -> None:
+    async with registries_at(lambda _: reply, monkeypatch) as (registries, server):
+        with pytest.raises(kind):
+            await registries.open(target()).images("a")(None)
+        assert len(server.requests) == 1
+
+
+def old_server(request: Request) -> Reply:
+    """A server of the model of 2016: no imageStatus, at most 100 a page."""
+    asked = request.json
+    if "imageStatus" in asked.get("filter", {}) or asked["maxResults"] > 100:
+        return refused("InvalidParameterException", message="Invalid parameter at 'filter'")
+    if request.operation == "DescribeRepositories":
+        return answer({"repositories": [{"repositoryName": "a"}]})
+    return answer({"imageIds": [{"imageDigest": DIGEST}], "nextToken": None if "nextToken" in asked else "t"})
+
+
+async def test_an_old_server_is_spoken_to_in_its_dialect(monkeypatch: pytest.MonkeyPatch) -> None:
+    with capture_logs() as logs:
+        async with registries_at(old_server, monkeypatch) as (registries, server):
+            registry = registries.open(target())
+            assert await drained(registry.repositories()) == ["a"]
+            assert len(await drained(registry.images("a"))) == 2
+            before = len(server.requests)
+            assert len(await drained(registries.open(target()).images("b"))) == 2
+            assert len(server.requests) == before + 2  # learned
+    assert [request.json["maxResults"] for request in server.requests[-2:]] == [100, 100]
+    assert "filter" not in server.requests[-1].json
+    warnings = [log for log in logs if log["log_level"] == "warning"]
+    assert len(warnings) == 1
+    assert "archived images are not listed" in warnings[0]["event"]
+
+
+async def test_what_was_asked_for_is_never_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"image_status": ImageStatus.ARCHIVED, "page_size": 100}
+    async with registries_at(old_server, monkeypatch, **settings) as (registries, server):
+        with pytest.raises(Refused, match="Invalid parameter at 'filter'"):
+            await registries.open(target()).images("a")(None)
+        assert len(server.requests) == 1
+
+
+async def test_a_token_that_is_refused_is_not_tried_in_another_dialect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reply(request: Request) -> Reply:
+        if "nextToken" in request.json:
+            return refused("InvalidParameterException")
+        return answer({"imageIds": [{"imageDigest": DIGEST}], "nextToken": "t"})
+
+    async with registries_at(reply, monkeypatch) as (registries, server):
+        fetch = registries.open(target()).images("a")
+        await fetch(None)
+        with pytest.raises(Refused):
+            await fetch("t")
+        assert len(server.requests) == 2
+
+
+async def test_opening_sends_nothing_and_a_bad_region_shows_on_the_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with registries_at(lambda _: None, monkeypatch) as (registries, server):
+        fetch = registries.open(target(region="evil.example/")).images("a")
+        with pytest.raises(Refused, match=r"evil\.example"):
+            await fetch(None)
+        assert server.connections == 0

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crawler.aws.errors import malformed, printable, retry_after, translate
+from crawler.errors import CrawlError, Denied, Fatal, Gone, KeysExpired, KeysUnknown, Refused, Throttled, Transient
+
+NOON = 1_795_435_200.0  # Mon, 23 Nov 2026 12:00:00 GMT
+AT_NOON = {"date": "Mon, 23 Nov 2026 12:00:00 GMT"}
+
+TABLE: list[tuple[int, str, type[CrawlError]]] = [
+    (400, "ThrottlingException", Throttled),
+    (429, "ThrottleException", Throttled),
+    (400, "Throttling", Throttled),
+    (400, "TooManyRequestsException", Throttled),
+    (400, "LimitExceededException", Throttled),
+    (503, "RequestLimitExceeded", Throttled),
+    (503, "SlowDown", Throttled),
+    (429, "WhoKnowsException", Throttled),
+    (500, "ServerException", Transient),
+    (400, "RequestTimeout", Transient),
+    (400, "RequestTimeoutException", Transient),
+    (503, "ServiceUnavailable", Transient),
+    (500, "InternalFailure", Transient),
+    (502, "NeverHeardOf", Transient),
+    (403, "ExpiredTokenException", KeysExpired),
+    (400, "ExpiredTokenException", KeysExpired),
+    (403, "ExpiredToken", KeysExpired),
+    (400, "InvalidParameterException", Refused),
+    (400, "ValidationException", Refused),
+    (400, "SerializationException", Refused),
+    (400, "UnknownOperationException", Refused),
+    (400, "RepositoryNotFoundException", Gone),
+    (400, "AccessDeniedException", Denied),
+    (403, "AccessDeniedException", Denied),
+    (403, "UnauthorizedOperation", Denied),
+    (400, "AWSOrganizationsNotInUseException", Denied),
+    (400, "UnrecognizedClientException", KeysUnknown),
+    (403, "InvalidClientTokenId", KeysUnknown),
+    (401, "AuthFailure", KeysUnknown),
+    (403, "InvalidSignatureException", Denied),
+    (403, "SignatureDoesNotMatch", Denied),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), TABLE)
+def test_table_json_xml_and_header(status: int, code: str, kind: type[CrawlError]) -> None:
+    bodies: list[tuple[dict[str, str], bytes]] = [
+        ({}, json.dumps({"__type": code, "message": "said"}).encode()),
+        ({}, json.dumps({"__type": f"com.amazonaws.ecr#{code}", "Message": "said"}).encode()),
+        ({}, json.dumps({"code": code, "message": "said"}).encode()),
+        ({"x-amzn-errortype": f"{code}:http://internal.amazon.com/"}, b'{"message": "said"}'),
+        ({}, f"<ErrorResponse><Error><Code>{code}</Code><Message>said</Message></Error></ErrorResponse>".encode()),
+        (
+            {},
+            f"<Response><Errors><Error><Code>{code}</Code><Message>said</Message></Error></Errors></Response>".encode(),
+        ),
+    ]
+    for headers, body in bodies:
+        error = translate(status, headers | AT_NOON, body, doing="ecr:ListImages", now=NOON)
+        assert type(error) is kind
+        assert error.code == code
+        assert error.message == "ecr:ListImages: said"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "code"),
+    [
+        (503, b"<html>busy</html>", Transient, "HTTP503"),
+        (502, b"", Transient, "HTTP502"),
+        (500, b"null", Transient, "HTTP500"),
+        (408, b"", Transient, "HTTP408"),
+        (429, b"", Throttled, "HTTP429"),
+        (404, b"<!doctype html>", Refused, "HTTP404"),
+        (400, b"{}", Refused, "HTTP400"),
+        (400, b"[]", Refused, "HTTP400"),
+        (400, b'{"__type":"Throttl', Transient, "HTTP400"),  # cut short: it may have been a throttle
+        (301, b"", Refused, "RedirectRefused"),
+        (307, b"", Refused, "RedirectRefused"),
+    ],
+)
+def test_answers_without_a_code(status: int, body: bytes, kind: type[CrawlError], code: str) -> None:
+    error = translate(status, {}, body, doing="x")
+    assert (type(error), error.code) == (kind, code)
+
+
+@pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "InvalidSignatureException", "SignatureDoesNotMatch"])
+def test_a_wrong_clock_stops_the_run_and_says_by_how_much(code: str) -> None:
+    body = json.dumps({"__type": code}).encode()
+    error = translate(403, AT_NOON, body, doing="x", now=NOON + 1201)
+    assert isinstance(error, Fatal)
+    assert "1201 s ahead of" in error.message
+    assert "NTP" in error.message
+    behind = translate(403, AT_NOON, body, doing="x", now=NOON - 400)
+    assert isinstance(behind, Fatal)
+    assert "400 s behind" in behind.message
+    assert type(translate(403, AT_NOON, body, doing="x", now=NOON + 200)) is Denied
+    assert type(translate(403, {"date": "garbage"}, body, doing="x", now=NOON)) is Denied
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-amz-retry-after": "1500"}, 1.5),
+        ({"retry-after": "7"}, 7.0),
+        ({"x-amz-retry-after": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "9" * 40}, None),
+        ({"retry-after": "²"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+    error = translate(400, headers, b'{"__type":"ThrottlingException"}', doing="x")
+    assert isinstance(error, Throttled)
+    assert error.retry_after == seconds
+
+
+@given(
+    st.integers(300, 599), st.binary(max_size=200), st.dictionaries(st.sampled_from(["date", "retry-after"]), st.text())
+)
+def test_any_answer_becomes_one_of_our_errors(status: int, body: bytes, headers: dict[str, str]) -> None:
+    error = translate(status, headers, body, doing="x")
+    assert isinstance(error, CrawlError)
+    assert error.message.isprintable()
+    assert len(error.message) <= 500
+
+
+@given(st.binary(max_size=300))
+def test_malformed_shows_a_printable_beginning(body: bytes) -> None:
+    assert malformed(body, "a page").message.isprintable()
+
+
+def test_messages_hold_no_secrets() -> None:
+    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    token = "IQoJb3JpZ2luX2VjE" + "x/9+A" * 60
+    signature = "AWS4-HMAC-SHA256 Credential=AKIA/x, SignedHeaders=host, Signature=" + "a" * 64
+    for text in (f"key {secret} is bad", f"token={token}", f"Authorization: {signature}"):
+        shown = printable(text)
+        assert "***" in shown
+        assert not any(part in shown for part in (secret, token, "a" * 64))
+    arn = "User: arn:aws:sts::123456789012:assumed-role/OrganizationInventory/ecr-inventory-crawler is not authorized"
+    assert printable(arn) == arn
+    digest = "sha256:" + "0a" * 32
+    assert printable(digest) == digest
+
+
+def test_long_and_odd_messages() -> None:
+    assert printable("a\nb\x1b[31m\u2028") == "a\\nb\\x1b[31m\\u2028"
+    assert len(printable("word " * 5000)) == 500

@@ -1,0 +1,154 @@
+"""Faults of the connection (`faults.md`): each an error of ours, none an empty page, and no secret sent elsewhere."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+from pathlib import Path
+
+import anyio
+import pytest
+
+from crawler.aws import http
+from crawler.aws.http import Pool, Response, route, tls_context
+from crawler.errors import CrawlError, Transient
+from tests.aws.server import CLOSE, Reply, Request, answer, serving
+
+pytestmark = pytest.mark.anyio
+
+
+async def exchange(url: str, *, timeout: float = 20.0) -> Response:  # noqa: ASYNC109
+    async with Pool(connections=4, timeout=timeout) as pool:
+        return await pool.request("POST", route(url), {"Authorization": "canary"}, b"{}")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        CLOSE,
+        b"HTTP/1.1 200 OK\r\nContent-Le" + CLOSE,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}" + CLOSE,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{" + CLOSE,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n" + CLOSE,
+        b"no HTTP at all\r\n\r\n" + CLOSE,
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd" + CLOSE,
+    ],
+)
+async def test_broken_connections_are_transient(reply: Reply) -> None:
+    async with serving(lambda _: reply) as server:
+        with pytest.raises(Transient) as caught:
+            await exchange(server.url)
+    assert caught.value.code == "ConnectionBroken"
+    assert "127.0.0.1" in caught.value.message
+    assert "canary" not in str(caught.value)
+
+
+async def test_content_length_too_small_cuts_the_body_and_spoils_no_other_answer() -> None:
+    reply = b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{"imageIds": []}'
+    async with serving(lambda _: reply) as server, Pool(connections=1, timeout=20) as pool:
+        for _ in range(3):
+            try:
+                answered = await pool.request("POST", route(server.url), {}, b"")
+            except Transient:
+                continue
+            assert answered.body == b'{"ima'
+
+
+async def test_slow_body_ends_at_the_deadline() -> None:
+    async with serving(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{") as server:
+        with pytest.raises(Transient, match=r"no complete answer from 127.0.0.1 within 0.05 s"):
+            await exchange(server.url, timeout=0.05)
+
+
+async def test_waiting_for_a_slot_is_not_part_of_the_deadline() -> None:
+    async with serving(lambda _: answer(b"ok")) as server, Pool(connections=1, timeout=20) as pool:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(pool.request, "POST", route(server.url), {}, b"")
+        assert (len(server.requests), server.connections) == (20, 1)
+
+
+async def test_compressed_unasked_is_decoded() -> None:
+    body = gzip.compress(b'{"imageIds": []}')
+    async with serving(lambda _: answer(body, Content_Encoding="gzip")) as server:
+        assert (await exchange(server.url)).body == b'{"imageIds": []}'
+
+
+async def test_endless_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODY_LIMIT", 1000)
+    async with serving(lambda _: answer(b"x" * 1001)) as server:
+        with pytest.raises(CrawlError) as caught:
+            await exchange(server.url)
+    assert (caught.value.code, caught.value.retryable) == ("BodyTooLarge", False)
+
+
+async def test_refused_connection_and_unknown_host_are_transient() -> None:
+    async with serving(lambda _: None) as server:
+        url = server.url
+    with pytest.raises(Transient) as caught:
+        await exchange(url)
+    assert caught.value.code == "ConnectionBroken"
+    with pytest.raises(Transient) as caught:
+        await exchange("https://no-such-region.invalid/")
+    assert caught.value.code == "UnknownHost"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_answers_and_nobody_else_hears_of_it(status: int) -> None:
+    async with serving(lambda _: answer(b"stolen")) as thief:
+        async with serving(lambda _: answer(b"", status, Location=f"{thief.url}/")) as server:
+            assert (await exchange(server.url)).status == status
+        assert thief.connections == 0
+
+
+async def test_proxy_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(lambda _: answer(b"by proxy")) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:canary@127.0.0.1:{proxy.port}")
+        assert (await exchange("http://example.invalid/")).body == b"by proxy"
+        monkeypatch.setenv("NO_PROXY", "example.invalid")
+        with pytest.raises(Transient) as caught:
+            await exchange("http://example.invalid/")
+        assert caught.value.code == "UnknownHost"
+
+
+async def test_bad_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(lambda _: answer(b"", 407)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:canary@127.0.0.1:{proxy.port}")
+        with pytest.raises(CrawlError) as caught:
+            await exchange("https://example.invalid/")
+        assert (caught.value.code, caught.value.retryable) == ("Proxy407", False)
+        assert "canary" not in caught.value.message
+    with pytest.raises(Transient) as gone:
+        await exchange("https://example.invalid/")
+    assert gone.value.code == "ProxyUnreachable"
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
+    with pytest.raises(CrawlError, match="HTTPS_PROXY"):
+        await exchange("https://example.invalid/")
+
+
+async def test_tls(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    options = ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", key, "-out", certificate, *options]
+    await anyio.run_process([str(part) for part in command], stderr=subprocess.DEVNULL)
+    context = http.ssl.SSLContext(http.ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def reply(_: Request) -> Reply:
+        return answer(b"safe")
+
+    async with serving(reply, context) as server:
+        with pytest.raises(CrawlError) as caught:
+            await exchange(server.url)
+        assert (caught.value.code, caught.value.retryable) == ("CertificateRefused", False)
+        assert "AWS_CA_BUNDLE" in caught.value.message
+        assert server.requests == []
+        async with Pool(connections=1, timeout=20) as pool:
+            assert (await pool.request("POST", route(server.url, str(certificate)), {}, b"")).body == b"safe"
+
+
+def test_ca_bundle_that_is_not_there() -> None:
+    with pytest.raises(CrawlError, match="AWS_CA_BUNDLE"):
+        tls_context("/no/such/bundle.pem")
+    assert tls_context(None).minimum_version is http.ssl.TLSVersion.TLSv1_2

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from crawler.errors import ChainBroken, Denied, Transient
+from crawler.model import Account, Identity, Organization
+from tests.aws.fakes import registries_at
+from tests.aws.server import Handler, Reply, Request, answer, refused, sts_refused
+
+pytestmark = pytest.mark.anyio
+
+MEMBER = Account("", role=("inventory",), regions=("eu-west-1",))
+ALL = Organization(Identity(), MEMBER)
+
+
+def entry(number: int, **fields: str) -> dict[str, Any]:
+    return {"Id": f"{number:012}", "Name": f"team-{number}", "State": "ACTIVE", **fields}
+
+
+async def members(reply: Handler, monkeypatch: pytest.MonkeyPatch, organization: Organization = ALL) -> list[str]:
+    async with (
+        registries_at(reply, monkeypatch) as (registries, _),
+        aclosing(registries.members(organization)) as found,
+    ):
+        return [account.name async for account in found]
+
+
+async def test_pages_states_and_exclusions(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[Mapping[str, Any]] = [
+        {"Accounts": [entry(1), entry(2, State="SUSPENDED"), entry(3, State="PENDING_CLOSURE")], "NextToken": "a"},
+        {"Accounts": [], "NextToken": "b"},
+        {"Accounts": [{"Id": "000000000004", "Name": "old", "Status": "ACTIVE"}], "NextToken": "c"},
+        {"Accounts": [{"Id": "000000000005", "Name": "old-5", "Status": "SUSPENDED"}], "NextToken": "d"},
+        {"Accounts": [entry(6), entry(7), entry(8, Name="sandbox-x"), entry(9, State="PENDING_ACTIVATION")]},
+    ]
+    asked: list[dict[str, Any]] = []
+
+    def reply(request: Request) -> Reply:
+        asked.append(request.json)
+        assert request.operation == "ListAccounts"
+        assert "/us-east-1/organizations/" in request.headers["authorization"]
+        return answer(pages[len(asked) - 1])
+
+    found = await members(reply, monkeypatch, replace(ALL, exclude=("000000000007", "sandbox-*")))
+    assert found == ["team-1", "old", "team-6"]
+    assert asked[0] == {"MaxResults": 20}
+    assert [each.get("NextToken") for each in asked] == [None, "a", "b", "c", "d"]
+
+
+async def test_units_are_walked_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    units = {"ou-root-aaaaaaaa": ["ou-root-bbbbbbbb", "ou-root-cccccccc"], "ou-root-bbbbbbbb": ["ou-root-dddddddd"]}
+    accounts = {"ou-root-aaaaaaaa": 1, "ou-root-bbbbbbbb": 2, "ou-root-cccccccc": 3, "ou-root-dddddddd": 4}
+
+    def reply(request: Request) -> Reply:
+        parent = request.json["ParentId"]
+        if request.operation == "ListOrganizationalUnitsForParent":
+            return answer({"OrganizationalUnits": [{"Id": unit} for unit in units.get(parent, [])]})
+        return answer({"Accounts": [entry(accounts[parent])]})
+
+    found = await members(reply, monkeypatch, replace(ALL, include_ous=("ou-root-aaaaaaaa", "ou-root-dddddddd")))
+    assert sorted(found) == ["team-1", "team-2", "team-3", "team-4"]
+
+
+async def test_a_repeated_token_breaks_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ChainBroken):
+        await members(lambda _: answer({"Accounts": [entry(1)], "NextToken": "a"}), monkeypatch)
+
+
+async def test_throttling_is_retried_and_denial_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    replies = [refused("TooManyRequestsException"), refused("ServiceException", 500), answer({"Accounts": [entry(1)]})]
+    assert await members(lambda _: replies.pop(0), monkeypatch) == ["team-1"]
+    calls: list[Request] = []
+
+    def denied(request: Request) -> Reply:
+        calls.append(request)
+        return refused("AccessDeniedException", message="You don't have permissions to access this resource.")
+
+    with pytest.raises(Denied, match="organizations:ListAccounts"):
+        await members(denied, monkeypatch)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("body", [b"{}", b"<html>", b"", b"[]", b'{"Accounts": null}'])
+async def test_an_answer_without_accounts_is_no_empty_organization(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Transient):
+        await members(lambda _: answer(body), monkeypatch)
+
+
+async def test_the_hub_in_another_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def reply(request: Request) -> Reply:
+        seen.append(request.headers["authorization"])
+        return sts_refused("AccessDenied")
+
+    hub = Identity(roles=("arn:aws-cn:iam::123456789012:role/hub",))
+    async with registries_at(reply, monkeypatch) as (registries, _):
+        with pytest.raises(Denied):
+            async with aclosing(registries.members(Organization(hub, MEMBER))) as found:
+                await anext(found)
+    assert "/cn-north-1/sts/" in seen[0]

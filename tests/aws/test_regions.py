@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from crawler.errors import Denied, KeysUnknown
+from tests.aws.fakes import ACCOUNT, registries_at
+from tests.aws.server import Handler, Reply, Request, answer, refused, sts_refused
+
+pytestmark = pytest.mark.anyio
+
+ENABLED = ["us-east-1", "eu-west-1", "eu-central-1"]
+EC2 = "".join(f"<item><regionName>{name}</regionName></item>" for name in ENABLED)
+DESCRIBED = answer(f"<DescribeRegionsResponse><regionInfo>{EC2}</regionInfo></DescribeRegionsResponse>".encode())
+
+
+def account_service(request: Request) -> Reply:
+    assert request.operation == "/listRegions"
+    listed = [{"RegionName": name, "RegionOptStatus": "ENABLED_BY_DEFAULT"} for name in ENABLED[:2]]
+    if "NextToken" not in request.json:
+        return answer({"Regions": listed, "NextToken": "t"})
+    rest = [("eu-central-1", "ENABLED"), ("me-south-1", "DISABLED"), ("af-south-1", "DISABLING")]
+    return answer({"Regions": [{"RegionName": name, "RegionOptStatus": status} for name, status in rest]})
+
+
+async def regions(handler: Handler, patterns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    async with registries_at(handler, monkeypatch) as (registries, _):
+        return list(await registries.regions(replace(ACCOUNT, regions=patterns)))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        (("all",), sorted(ENABLED)),
+        (("*",), sorted(ENABLED)),
+        (("eu-*",), ["eu-central-1", "eu-west-1"]),
+        (("us-west-2", "eu-*", "eu-west-1"), ["us-west-2", "eu-central-1", "eu-west-1"]),
+        (("ap-*",), []),
+    ],
+)
+async def test_enabled_regions(patterns: tuple[str, ...], found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await regions(account_service, patterns, monkeypatch) == found
+
+
+async def test_names_cost_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with registries_at(lambda _: None, monkeypatch) as (registries, server):
+        account = replace(ACCOUNT, role=("inventory",), regions=("xx-foo-1", "eu-west-1", "xx-foo-1"))
+        assert await registries.regions(account) == ("xx-foo-1", "eu-west-1")
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("reply", [refused("AccessDeniedException", 403), answer(b"<html>", 404), answer(b"{}")])
+async def test_ec2_is_asked_next(reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(request: Request) -> Reply:
+        return DESCRIBED if request.operation == "DescribeRegions" else reply
+
+    with capture_logs() as logs:
+        assert await regions(handler, ("all",), monkeypatch) == sorted(ENABLED)
+    assert [log for log in logs if log["log_level"] == "warning"] == []
+
+
+async def test_a_partition_without_account_service_asks_ec2_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(request: Request) -> Reply:
+        assert request.operation == "DescribeRegions"
+        assert "/us-gov-west-1/ec2/" in request.headers["authorization"]
+        return DESCRIBED
+
+    assert await regions(handler, ("us-gov-*", "all"), monkeypatch) == sorted(ENABLED)
+
+
+async def test_the_partitions_list_is_the_last_resort_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(request: Request) -> Reply:
+        if request.operation == "DescribeRegions":
+            return answer(
+                b"<Response><Errors><Error><Code>UnauthorizedOperation</Code></Error></Errors></Response>", 403
+            )
+        return refused("AccessDeniedException", 403)
+
+    with capture_logs() as logs:
+        found = await regions(handler, ("all",), monkeypatch)
+    assert len(found) >= 30
+    assert "cn-north-1" not in found
+    (warning,) = [log for log in logs if log["log_level"] == "warning"]
+    assert "REGION_DISABLED" in warning["event"]
+    assert warning["account"] == "123456789012"
+
+
+async def test_keys_that_nobody_knows_and_roles_that_are_denied_do_not_fall_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(KeysUnknown):
+        await regions(lambda _: refused("UnrecognizedClientException"), ("all",), monkeypatch)
+    async with registries_at(lambda _: sts_refused("AccessDenied"), monkeypatch) as (registries, server):
+        with pytest.raises(Denied):
+            await registries.regions(replace(ACCOUNT, role=("inventory",), regions=("eu-*",)))
+        assert len(server.requests) == 1

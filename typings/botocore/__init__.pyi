@@ -1,0 +1,3 @@
+# What crawler/aws uses of botocore, which ships no types. What is not here is not ours to touch.
+
+def xform_name(name: str) -> str: ...
