@@ -25,7 +25,7 @@ from crawler.errors import CrawlError, Fatal, ReaderGone, UsageError
 from crawler.ledger import Ledger
 from crawler.model import Account, ImageStatus, Outcome, TagStatus
 from crawler.progress import progress
-from crawler.report import Ending, as_json, printable, summarize
+from crawler.report import Ending, Terminal, as_json, printable, summarize
 from crawler.retry import RetryPolicy
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.output import Output
@@ -90,7 +90,7 @@ def start(settings: Settings) -> int:
 async def run(settings: Settings) -> int:
     """Crawl as `settings` say; publish the files; print the summary."""
     file = _read(settings)
-    console = Console(stderr=True)
+    console = Terminal()
     for warning in file.warnings:
         logger.warning(printable(warning))
     started = datetime.now(UTC)
@@ -236,4 +236,5 @@ def _verdict(settings: Settings, stop: Stop, ledger: Ledger, failure: Fatal | No
 
 def _shown(settings: Settings) -> dict[str, object]:
     """The settings as the report has them. None is a secret."""
-    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(settings).items()}
+    tolerated = [outcome.value for outcome in Outcome if outcome in settings.tolerate]
+    return {**asdict(settings), "tolerate": tolerated}
