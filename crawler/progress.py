@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 from rich.console import Console
@@ -24,9 +24,18 @@ async def progress(ledger: Ledger, console: Console, *, quiet: bool = False) -> 
         yield
         return
     async with anyio.create_task_group() as group:
-        group.start_soon(_show_live if console.is_terminal else _show_lines, ledger, console)
+        group.start_soon(_show, ledger, console)
         yield
         group.cancel_scope.cancel()
+
+
+async def _show(ledger: Ledger, console: Console) -> None:
+    # A terminal that went away (EIO) ends the display, not the run.
+    with suppress(OSError):
+        if console.is_terminal and not console.is_dumb_terminal:
+            await _show_live(ledger, console)
+        else:
+            await _show_lines(ledger, console)
 
 
 async def _show_live(ledger: Ledger, console: Console) -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from typing import IO
 
 from rich.console import Console
 from rich.table import Table
@@ -81,6 +82,20 @@ def _not_fine(ledger: Ledger) -> int:
     return sum(count for outcome, count in ledger.totals.outcomes().items() if outcome not in COMPLETE)
 
 
+class Terminal(Console):
+    """Standard error, for people. Whoever reads it may go away: then nothing more is shown, and the run goes on.
+
+    rich's own answer to a broken pipe is to exit, and to turn descriptor 1 into the null device, where rows may go.
+    """
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        super().__init__(file=file, stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        """See `Console`."""
+        self.quiet = True
+
+
 def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
     """Print what was crawled, what is missing and why, and what to do next."""
     totals = ledger.totals
@@ -101,7 +116,8 @@ def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
         if totals.outcomes()[outcome]:
             console.print(step, highlight=False, soft_wrap=True)
     if totals.restarts:
-        console.print(f"{totals.restarts:,} chains began anew after a refused token: some rows may stand twice.")
+        anew = f"{totals.restarts:,} chains began anew after a refused token: some rows may stand twice."
+        console.print(anew, highlight=False, soft_wrap=True)
     console.print(Text(ending.status.upper(), "bold"), Text(printable(ending.reason or "")), soft_wrap=True)
 
 

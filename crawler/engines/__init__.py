@@ -1,0 +1,1 @@
+"""Who crawls which targets. Never how: no paging, retrying or writing here."""

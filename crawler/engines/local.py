@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
+from anyio.abc import TaskStatus
 
 #: Seconds after the first signal in which rows on their way and ledger lines may still be written.
 GRACE = 4.0
@@ -32,7 +33,8 @@ class Stop:
         """Heed signals while the body runs."""
         with self._all:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._listen)
+                # Not start_soon: a signal that comes before the receiver is there would end the process unasked.
+                await group.start(self._listen)
                 yield
                 group.cancel_scope.cancel()
         self.cut_short = self._all.cancelled_caught
@@ -42,8 +44,9 @@ class Stop:
         with self._work:
             await work()
 
-    async def _listen(self) -> None:
+    async def _listen(self, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
             async for number in signals:
                 if self.signal is not None:
                     os._exit(128 + number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,10 +28,12 @@ class Output:
 
     def __init__(self, name: str) -> None:
         self.name = "<stdout>" if name == "-" else name
-        # The name may be a link: what it points to is replaced, not the link.
-        self._path = Path(name).resolve()
+        self._path = Path(name)
         self._partial: Path | None = None
-        self._fd = os.dup(1) if name == "-" else self._open()
+        try:
+            self._fd = os.dup(1) if name == "-" else self._open()
+        except OSError as error:
+            raise UsageError(f"{self.name}: cannot be written: {error.strerror}") from error
 
     def __repr__(self) -> str:
         return f"<Output {self.name!r}{f' in {self._partial.name!r}' if self._partial else ''}>"
@@ -44,17 +47,24 @@ class Output:
         self.close()
 
     def _open(self) -> int:
+        if self._path.exists() and not self._path.is_file():
+            # By the name given: what /dev/fd/63, a shell's `>(…)`, points to has no name of its own.
+            return os.open(self._path, os.O_WRONLY)
+        # The name may be a link: what it points to is replaced, not the link. Not Path.resolve(), which raises
+        # RuntimeError where links go in a circle.
+        self._path = Path(os.path.realpath(self._path))
+        self._partial = self._path.with_name(self._path.name + ".partial")
+        fd = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, _MODE)
         try:
-            if self._path.exists() and not self._path.is_file():
-                return os.open(self._path, os.O_WRONLY)
-            self._partial = self._path.with_name(self._path.name + ".partial")
-            fd = os.open(self._partial, os.O_WRONLY | os.O_CREAT, _MODE)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_open_as(fd, self._partial):
+                raise BlockingIOError
             os.truncate(fd, 0)
-        except BlockingIOError:
-            raise UsageError(f"{self._partial}: another run is writing it; choose another name or wait") from None
         except OSError as error:
-            raise UsageError(f"{self.name}: cannot be written: {error.strerror}") from error
+            os.close(fd)
+            if isinstance(error, BlockingIOError):
+                raise UsageError(f"{self._partial}: another run is writing it; choose another name or wait") from None
+            raise
         return fd
 
     def write(self, data: bytes) -> None:
@@ -62,7 +72,11 @@ class Output:
         view = memoryview(data)
         try:
             while view:
-                view = view[os.write(self._fd, view) :]
+                try:
+                    view = view[os.write(self._fd, view) :]
+                except BlockingIOError:
+                    # Who shares our standard output may have made it non-blocking for all who hold it.
+                    self._wait_until_writable()
         except OSError as error:
             raise self._failure(error) from error
 
@@ -84,10 +98,23 @@ class Output:
             os.close(self._fd)
             self._fd = -1
 
+    def _wait_until_writable(self) -> None:
+        poller = select.poll()  # select() refuses descriptors from 1024 on
+        poller.register(self._fd, select.POLLOUT)
+        poller.poll()
+
     def _failure(self, error: OSError) -> Fatal:
         if error.errno in (errno.EPIPE, errno.ECONNRESET):
             return ReaderGone("ReaderGone", f"{self.name}: its reader has closed it")
         return Fatal("WriteFailed", f"{self.name}: {error.strerror}; the run is not complete")
+
+
+def _is_open_as(fd: int, path: Path) -> bool:
+    """Tell whether `fd` is still that file: whoever held its lock before us may have published it under its name."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _sync_directory(path: Path) -> None:

@@ -26,11 +26,20 @@ async def writing(write: Callable[[bytes], None]) -> AsyncGenerator[Send]:
     """
     send_end, receive_end = anyio.create_memory_object_stream[bytes](0)
     failure: Exception | None = None
+
+    async def send(data: bytes) -> None:
+        try:
+            await send_end.send(data)
+        except anyio.BrokenResourceError:
+            # The writer has failed or was cancelled: its own error says why, and our cancellation is on its way. An
+            # error of ours beside it would look like a bug.
+            await anyio.sleep_forever()
+
     async with anyio.create_task_group() as group:
         group.start_soon(_drain, receive_end, write)
         async with send_end:
             try:
-                yield send_end.send
+                yield send
             except Exception as error:  # noqa: BLE001  (raised again below: inside the group it would stop the writer)
                 failure = error
     if failure:

@@ -20,7 +20,7 @@ DIGEST = "sha256:" + "0" * 63
 
 def account(id_: str, *names: str, **more: Any) -> Account:
     repositories = {name: Repository(name, Series(f"{id_}/{name}", 30, MIXED)) for name in names}
-    return Account(id_, f"name-{id_[-1]}", repositories={region: repositories for region in REGIONS}, **more)
+    return Account(id_, f"name-{id_[-1]}", repositories=dict.fromkeys(REGIONS, repositories), **more)
 
 
 ONE, TWO, THREE = "000000000001", "000000000002", "000000000003"
@@ -209,7 +209,8 @@ def test_other_registries_with_the_accounts_own_keys(program: Program) -> None:
     crawled, _ = crawl(
         program,
         made,
-        f"accounts: [{{account_id: {ONE}, role: inventory, regions: [eu-west-1], crawler: {{registries: ['{TWO}']}}}}]\n",
+        f"accounts: [{{account_id: {ONE}, role: inventory, regions: [eu-west-1], "
+        f"crawler: {{registries: ['{TWO}']}}}}]\n",
     )
     assert {row[:3] for row in crawled.rows} == {(ONE, "eu-west-1", "mine"), (TWO, "eu-west-1", "shared/base")}
     assert crawled.outcomes()[TWO, "eu-west-1", "private"] == "DENIED"

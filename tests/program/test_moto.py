@@ -148,7 +148,7 @@ def test_a_whole_organization(filled: str, program: Program) -> None:
         ecr = client(filled, "ecr", "eu-west-1", account)
         ecr.create_repository(repositoryName="service")
         put(ecr, "service", account, ["v1"])
-    crawled = program.crawl("organization: {member_role: inventory, regions: [eu-west-1], exclude: ['%s']}\n" % HUB)
+    crawled = program.crawl(f"organization: {{member_role: inventory, regions: [eu-west-1], exclude: ['{HUB}']}}\n")
     assert crawled.code == 0, crawled.stderr
     assert {row[0] for row in crawled.rows} == set(ids[::5])
     assert {line["registryId"] for line in crawled.ledger} == set(ids)

@@ -1,0 +1,229 @@
+"""Files that appear whole or not at all, and streams that may end at any time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crawler.errors import Fatal, ReaderGone, UsageError
+from crawler.sinks.output import Output
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "images.ndjson"
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        try:
+            os.close(end)
+        except OSError:
+            continue
+
+
+def partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_file_appears_when_it_is_published_and_until_then_the_old_one_stays(file: Path) -> None:
+    file.write_bytes(b"of last night")
+    with Output(str(file)) as output:
+        output.write(b"one\n")
+        output.write(b"two\n")
+        assert file.read_bytes() == b"of last night"
+        output.publish()
+        assert file.read_bytes() == b"one\ntwo\n"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_only_its_owner_may_read_it(file: Path) -> None:
+    with Output(str(file)) as output:
+        output.publish()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_run_that_fails_leaves_the_partial_file_and_the_next_begins_it_anew(file: Path) -> None:
+    with Output(str(file)) as output:
+        output.write(b"a longer text than the next\n")
+    assert not file.exists()
+    assert partial(file).read_bytes() == b"a longer text than the next\n"
+    with Output(str(file)) as output:
+        output.write(b"short\n")
+        output.publish()
+    assert file.read_bytes() == b"short\n"
+    assert not partial(file).exists()
+
+
+def test_a_second_run_is_locked_out_and_harms_nothing(file: Path) -> None:
+    open_before = open_descriptors()
+    with Output(str(file)) as output:
+        output.write(b"first\n")
+        with pytest.raises(UsageError, match=r"images\.ndjson\.partial: another run is writing it; choose another"):
+            Output(str(file))
+        output.publish()
+    assert file.read_bytes() == b"first\n"
+    assert open_descriptors() == open_before
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_file_published_while_we_waited_for_its_lock_is_not_truncated(
+    *, renewed: bool, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial(file).write_bytes(b"all of the other run\n")
+
+    def flock_late(_fd: int, _how: int) -> None:
+        partial(file).rename(file)
+        if renewed:
+            partial(file).write_bytes(b"of a third run\n")
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    with pytest.raises(UsageError, match="another run is writing it"):
+        Output(str(file))
+    assert file.read_bytes() == b"all of the other run\n"
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    real = tmp_path / "elsewhere" / "real"
+    file.symlink_to(real)
+    with Output(str(file)) as output:
+        output.write(b"rows\n")
+        output.publish()
+    assert file.is_symlink()
+    assert real.read_bytes() == b"rows\n"
+
+
+def test_a_link_in_place_of_the_partial_file_is_not_followed(file: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    partial(file).symlink_to(victim)
+    with pytest.raises(UsageError, match="cannot be written"):
+        Output(str(file))
+    assert victim.read_bytes() == b"precious"
+
+
+def test_links_in_a_circle_are_no_crash(file: Path) -> None:
+    file.symlink_to(file)
+    with Output(str(file)) as output:
+        output.publish()
+    assert not file.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("", "Is a directory"), ("missing/images.ndjson", "No such file or directory"), ("x" * 250, "File name too long")],
+)
+def test_what_cannot_be_written_is_refused_before_any_request(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Output(f"{tmp_path}/{name}")
+    assert str(caught.value) == f"{tmp_path}/{name}: cannot be written: {reason}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_named_pipe_is_written_as_it_is(file: Path) -> None:
+    os.mkfifo(file)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(file.read_bytes()))
+    reader.start()
+    with Output(str(file)) as output:
+        output.write(b"rows\n")
+        output.publish()
+    reader.join()
+    assert got == [b"rows\n"]
+    assert file.is_fifo()
+    assert not partial(file).exists()
+
+
+def test_a_device_is_not_replaced() -> None:
+    with Output(os.devnull) as output:
+        output.write(b"rows\n")
+        output.publish()
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_a_full_disk_ends_the_run_and_names_the_file() -> None:
+    with Output("/dev/full") as output, pytest.raises(Fatal) as caught:
+        output.write(b"rows\n")
+    assert str(caught.value) == "WriteFailed: /dev/full: No space left on device; the run is not complete"
+    assert not isinstance(caught.value, ReaderGone)
+
+
+def test_a_pipe_of_the_shell_has_only_a_number(pipe: tuple[int, int]) -> None:
+    read_end, write_end = pipe
+    with Output(f"/dev/fd/{write_end}") as output:
+        output.write(b"rows\n")
+        output.publish()
+    assert os.read(read_end, 100) == b"rows\n"
+
+
+def test_a_reader_that_has_gone_is_an_end_of_its_own(pipe: tuple[int, int]) -> None:
+    read_end, write_end = pipe
+    with Output(f"/dev/fd/{write_end}") as output:
+        os.close(read_end)
+        with pytest.raises(ReaderGone, match="its reader has closed it"):
+            output.write(b"rows\n")
+
+
+def test_standard_output_is_not_closed(capfd: pytest.CaptureFixture[str]) -> None:
+    with Output("-") as output:
+        assert repr(output) == "<Output '<stdout>'>"
+        output.write(b"rows\n")
+        output.publish()
+        output.close()
+    os.write(1, b"more\n")
+    assert capfd.readouterr().out == "rows\nmore\n"
+
+
+def test_a_pipe_that_someone_made_non_blocking_is_waited_for(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_end, write_end = pipe
+    os.set_blocking(write_end, False)
+    monkeypatch.setattr(os, "dup", lambda _: write_end)
+    rows = b"row\n" * 100_000
+    output = Output("-")
+    writer = threading.Thread(target=lambda: (output.write(rows), output.close()))
+    writer.start()
+    with open(read_end, "rb", closefd=False) as reader:
+        assert reader.read() == rows
+    writer.join()
+
+
+def test_a_closed_standard_output_is_a_usage_error() -> None:
+    program = """
+import sys
+from crawler.errors import UsageError
+from crawler.sinks.output import Output
+try:
+    Output("-")
+except UsageError as error:
+    sys.stderr.write(f"{error}\\n")
+"""
+    ended = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -c "$1" >&-', sys.executable, program], capture_output=True, text=True, check=True
+    )
+    assert ended.stderr == "<stdout>: cannot be written: Bad file descriptor\n"
+
+
+def test_repr_tells_the_partial_file(file: Path) -> None:
+    with Output(str(file)) as output:
+        assert repr(output) == f"<Output {str(file)!r} in 'images.ndjson.partial'>"
+        output.publish()
+        assert repr(output) == f"<Output {str(file)!r}>"
+        output.publish()

@@ -1,0 +1,145 @@
+"""Chains of pages: followed to their end, and stopped loudly where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+
+import pytest
+from anyio.lowlevel import checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crawler.errors import ChainBroken
+from crawler.model import Chain, Fetch, Page
+from crawler.pages import EMPTY_PAGES_CAP, pages, token_hash
+from tests.fakes import run
+
+Answer = Callable[[int], Page[str]]
+
+
+class Server:
+    """Answers the n-th request with the n-th page, and remembers the tokens it was sent."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.tokens: list[str | None] = []
+
+    async def __call__(self, token: str | None) -> Page[str]:
+        await checkpoint()
+        self.tokens.append(token)
+        return self.answer(len(self.tokens) - 1)
+
+
+def listed(*all_pages: Page[str]) -> Server:
+    return Server(lambda index: all_pages[index])
+
+
+def follow(fetch: Fetch[str], chain: Chain | None = None, cap: int = EMPTY_PAGES_CAP) -> list[Page[str]]:
+    """Collect the pages; where the chain breaks, what came before is in `broken_after`."""
+    got: list[Page[str]] = []
+
+    async def main() -> None:
+        async with aclosing(pages(fetch, chain or Chain(), empty_pages_cap=cap)) as listing:
+            async for page in listing:
+                got.append(page)  # noqa: PERF401 (what came before an error is wanted too)
+
+    try:
+        run(main)
+    except ChainBroken as broken:
+        broken.add_note(f"{len(got)} pages before")
+        raise
+    return got
+
+
+@given(st.lists(st.lists(st.text(max_size=2), max_size=3), min_size=1, max_size=30))
+def test_pages_come_in_order_empty_ones_included(items: list[list[str]]) -> None:
+    last = len(items) - 1
+    server = Server(lambda index: Page(items[index], f"token {index}" if index < last else None))
+    chain = Chain()
+    assert [page.items for page in follow(server, chain)] == items
+    assert server.tokens == [None, *(f"token {index}" for index in range(last))]
+    assert (chain.pages, chain.items) == (len(items), sum(map(len, items)))
+    assert chain.last_token_hash == (token_hash(f"token {last - 1}") if last else None)
+
+
+@given(lead=st.integers(0, 5), length=st.integers(1, 40))
+def test_a_cycle_of_any_length_is_stopped_at_its_first_repeat(lead: int, length: int) -> None:
+    def answer(index: int) -> Page[str]:
+        return Page([f"row {index}"], f"t{index}" if index < lead else f"c{(index - lead) % length}")
+
+    server, chain = Server(answer), Chain()
+    with pytest.raises(ChainBroken, match="RepeatedToken") as caught:
+        follow(server, chain)
+    # Every token was sent once, and the page that points back was delivered before its token was judged.
+    assert len(server.tokens) == len(set(server.tokens)) == lead + length + 1
+    assert chain.pages == chain.items == lead + length + 1
+    assert caught.value.__notes__ == [f"{lead + length + 1} pages before"]
+
+
+@pytest.mark.parametrize(("tokens", "requests"), [("AA", 2), ("ABAB", 3), ("ABCB", 4), ("ABB", 3)])
+def test_tokens_that_come_again(tokens: str, requests: int) -> None:
+    server = Server(lambda index: Page(["row"], tokens[index]))
+    with pytest.raises(ChainBroken, match=rf"page {requests} points back to an earlier page: token [0-9a-f]{{32}}\b"):
+        follow(server)
+    assert len(server.tokens) == requests
+
+
+def test_the_message_names_the_token_and_never_shows_it() -> None:
+    with pytest.raises(ChainBroken) as caught:
+        follow(Server(lambda _: Page([], "s3cret")))
+    assert "s3cret" not in str(caught.value)
+    assert token_hash("s3cret") in str(caught.value)
+
+
+@pytest.mark.parametrize("cap", [1, 2, 7])
+def test_empty_pages_are_capped_at_exactly_the_cap(cap: int) -> None:
+    server = Server(lambda index: Page([], f"t{index}"))
+    with pytest.raises(ChainBroken, match=f"EmptyPages: {cap} empty pages in a row"):
+        follow(server, cap=cap)
+    assert len(server.tokens) == cap
+
+
+def test_empty_pages_short_of_the_cap_are_followed_and_a_row_starts_the_count_anew() -> None:
+    def answer(index: int) -> Page[str]:
+        return Page(["row"] if index % 5 == 4 else [], f"t{index}" if index < 24 else None)
+
+    assert len(follow(Server(answer), cap=5)) == 25
+
+
+def test_the_last_page_may_be_empty_at_the_cap() -> None:
+    assert len(follow(listed(Page([], "a"), Page([], "b"), Page([], None)), cap=3)) == 3
+
+
+@pytest.mark.parametrize("token", ["\ud800", "é" * 10_000, "\0", " "])
+def test_tokens_are_opaque(token: str) -> None:
+    server = listed(Page(["a"], token), Page(["b"], None))
+    assert len(follow(server)) == 2
+    assert server.tokens == [None, token]
+    assert len(token_hash(token)) == 32
+
+
+def test_one_page_is_asked_for_at_a_time_and_none_before_it_is_wanted() -> None:
+    server = Server(lambda index: Page([str(index)], f"t{index}"))
+
+    async def main() -> None:
+        async with aclosing(pages(server, Chain())) as listing:
+            assert server.tokens == []
+            await anext(listing)
+            assert len(server.tokens) == 1
+            await anext(listing)
+            assert len(server.tokens) == 2
+
+    run(main)
+
+
+def test_an_error_of_the_fetch_leaves_as_it_is_and_keeps_the_resume_point() -> None:
+    def answer(index: int) -> Page[str]:
+        if index == 2:
+            raise ValueError("a bug")
+        return Page(["row"], f"t{index}")
+
+    chain = Chain()
+    with pytest.raises(ValueError, match="a bug"):
+        follow(Server(answer), chain)
+    assert (chain.pages, chain.items, chain.last_token_hash) == (2, 2, token_hash("t1"))

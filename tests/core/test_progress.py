@@ -1,0 +1,174 @@
+"""How far a run has come, on a virtual clock; and the log beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import anyio
+import pytest
+import structlog
+from anyio.lowlevel import checkpoint
+from rich.console import Console
+
+from crawler.ledger import Ledger
+from crawler.logs import LogFormat, configure
+from crawler.model import Account, Chain, Outcome, Result, Unit
+from crawler.progress import LINES_EVERY, progress
+from tests.fakes import leaves, run
+
+UNIT = Unit(Account("1" * 12), "1" * 12, "eu-west-1", "app")
+
+
+def console(stream: io.StringIO, **how: object) -> Console:
+    return Console(file=stream, width=200, **how)  # type: ignore[arg-type]
+
+
+def test_elsewhere_than_on_a_terminal_it_is_a_line_now_and_then() -> None:
+    stream = io.StringIO()
+
+    async def main() -> None:
+        ledger = Ledger()
+        async with progress(ledger, console(stream)):
+            await anyio.sleep(LINES_EVERY + 1)
+            await ledger.record(Result(UNIT, Outcome.OK, chain=Chain(items=120_000, throttled=3)))
+            await anyio.sleep(LINES_EVERY)
+            await ledger.record(Result(UNIT, Outcome.DENIED))
+            await anyio.sleep(LINES_EVERY)
+
+    run(main)
+    assert stream.getvalue().splitlines() == [
+        "30 s: 0 targets and 0 repositories done, 0 rows (0/s), 0 requests throttled",
+        "60 s: 0 targets and 1 repositories done, 120,000 rows (2,000/s), 3 requests throttled",
+        "90 s: 0 targets and 2 repositories done, 120,000 rows (1,333/s), 3 requests throttled, 1 units missing",
+    ]
+
+
+def test_a_terminal_sees_it_live_and_clean_at_the_end() -> None:
+    stream = io.StringIO()
+
+    async def main() -> None:
+        async with progress(Ledger(), console(stream, force_terminal=True, _environ={"TERM": "xterm"})):
+            await anyio.sleep(2)
+
+    run(main)
+    assert "2 s: 0 targets" in stream.getvalue()
+    assert stream.getvalue().endswith("\x1b[2K")  # the line is taken away
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines() -> None:
+    stream = io.StringIO()
+
+    async def main() -> None:
+        async with progress(Ledger(), console(stream, force_terminal=True, _environ={"TERM": "dumb"})):
+            await anyio.sleep(LINES_EVERY)
+            await anyio.wait_all_tasks_blocked()
+
+    run(main)
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_quiet_shows_nothing() -> None:
+    stream = io.StringIO()
+
+    async def main() -> None:
+        async with progress(Ledger(), console(stream), quiet=True):
+            await anyio.sleep(10 * LINES_EVERY)
+
+    run(main)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_display_that_cannot_be_written_does_not_end_the_run(*, terminal: bool) -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    async def main() -> str:
+        async with progress(Ledger(), console(Gone(), force_terminal=terminal, _environ={"TERM": "xterm"})):
+            await anyio.sleep(5 * LINES_EVERY)
+        return "done"
+
+    assert run(main) == "done"
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_an_error_of_the_body_leaves_and_the_display_ends(backend: str) -> None:
+    async def main() -> None:
+        async with progress(Ledger(), console(io.StringIO())):
+            await checkpoint()
+            raise ValueError("a bug")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(main, backend)
+    assert [str(leaf) for leaf in leaves(caught.value)] == ["a bug"]
+
+
+@pytest.fixture
+def log(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield capsys
+    root.handlers[:], level = before
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def speak() -> None:
+    ours, theirs = logging.getLogger("crawler.job"), logging.getLogger("botocore.auth")
+    ours.debug("a detail %d", 7)
+    ours.info("it happens")
+    ours.warning("look", extra={"account": "1" * 12})
+    structlog.get_logger("crawler.aws").warning("and here", endpoint="a\nb\x1b[31m")
+    for name in (
+        "botocore.auth",
+        "botocore.hooks",
+        "aiobotocore",
+        "urllib3.connectionpool",
+        "asyncio",
+        "aiohttp.client",
+    ):
+        logging.getLogger(name).debug("X-Amz-Security-Token:canary")
+        logging.getLogger(name).info("Authorization: canary")
+    theirs.warning("theirs")
+
+
+@pytest.mark.parametrize(("verbosity", "events"), [(0, 3), (1, 4), (2, 5), (3, 5)])
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_the_log_says_as_much_as_asked_and_never_a_secret(
+    log: pytest.CaptureFixture[str], log_format: LogFormat, verbosity: int, events: int
+) -> None:
+    configure(log_format, verbosity)
+    speak()
+    written = log.readouterr()
+    assert written.out == ""
+    assert len(written.err.splitlines()) == events
+    assert "canary" not in written.err
+    assert "\x1b" not in written.err
+
+
+def test_json_lines_parse_and_have_the_same_fields(log: pytest.CaptureFixture[str]) -> None:
+    configure("json", 2)
+    speak()
+    try:
+        int("a bug\nin two lines")
+    except ValueError:
+        logging.getLogger("crawler").exception("failed")
+    lines = [json.loads(line) for line in log.readouterr().err.splitlines()]
+    assert all({"event", "level", "logger", "timestamp"} <= set(line) for line in lines)
+    assert [line["event"] for line in lines] == ["a detail 7", "it happens", "look", "and here", "theirs", "failed"]
+    assert lines[2]["account"] == "1" * 12
+    assert lines[3]["endpoint"] == "a\nb\x1b[31m"
+    assert "ValueError: invalid literal" in lines[5]["exception"]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"]) for line in lines)
+
+
+def test_configured_twice_it_speaks_once(log: pytest.CaptureFixture[str]) -> None:
+    configure("json", 0)
+    configure("text", 0)
+    logging.getLogger("crawler").warning("once")
+    assert log.readouterr().err.count("once") == 1

@@ -1,0 +1,173 @@
+"""What a person sees at the end, and the same as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from crawler.ledger import FAILURES_KEPT, Ledger
+from crawler.model import Account, Chain, Outcome, Result, Target, Unit
+from crawler.report import FAILURES_SHOWN, Ending, Terminal, as_json, describe, printable, summarize
+from tests.fakes import run
+
+STARTED = datetime(2026, 11, 23, 1, 2, 3, 456789, tzinfo=UTC)
+ACCOUNT = Account("1" * 12, name="payments [bold]prod[/bold]")
+TARGET = Target(ACCOUNT, "eu-west-1", "2" * 12)
+
+
+def ending(status: str = "complete", code: int = 0, reason: str | None = None) -> Ending:
+    return Ending(status, code, STARTED, STARTED + timedelta(seconds=3661.5), reason)
+
+
+def recorded(*results: Result) -> Ledger:
+    ledger = Ledger()
+
+    async def main() -> None:
+        for result in results:
+            await ledger.record(result)
+
+    run(main)
+    return ledger
+
+
+def failed(repository: str | None = "app", message: str = "no", outcome: Outcome = Outcome.DENIED) -> Result:
+    return Result(Unit.of(TARGET, repository), outcome, "AccessDenied", message)
+
+
+def summary(ledger: Ledger, end: Ending, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), record=True, width=width, force_terminal=False)
+    summarize(console, ledger, end)
+    return console.export_text()
+
+
+FINE = Result(Unit.of(TARGET, "app"), Outcome.OK, chain=Chain(pages=3, items=1_234_567, attempts=5, throttled=2))
+
+
+def test_the_keys_of_the_report_are_fixed() -> None:
+    ledger = recorded(FINE, Result(Unit.of(TARGET), Outcome.OK), failed())
+    report = json.loads(as_json(ledger, ending("incomplete", 3), version="1.2", settings={"accounts": "a.yaml"}))
+    outcomes = ["OK", "EMPTY", "DENIED", "GONE", "REGION_DISABLED", "THROTTLED", "FAILED"]
+    assert list(report["targets"]) == list(report["repositories"]) == outcomes
+    assert report.pop("targets")["OK"] == 1
+    assert report.pop("repositories")["DENIED"] == 1
+    assert list(report.items()) == [
+        ("status", "incomplete"),
+        ("complete", False),
+        ("reason", None),
+        ("exitCode", 3),
+        ("startedAt", "2026-11-23T01:02:03.456+00:00"),
+        ("endedAt", "2026-11-23T02:03:04.956+00:00"),
+        ("seconds", 3661.5),
+        ("rows", 1_234_567),
+        ("pages", 3),
+        ("requests", 5),
+        ("throttled", 2),
+        ("restarts", 0),
+        (
+            "failures",
+            [
+                {
+                    "registryId": "2" * 12, "region": "eu-west-1", "repositoryName": "app",
+                    "outcome": "DENIED", "code": "AccessDenied", "message": "no",
+                }
+            ],
+        ),
+        ("failuresOmitted", 0),
+        ("settings", {"accounts": "a.yaml"}),
+        ("version", "1.2"),
+    ]  # fmt: skip
+
+
+def test_no_key_is_left_out_when_nothing_happened() -> None:
+    full = json.loads(as_json(recorded(FINE, failed()), ending(), version="1", settings={}))
+    empty = json.loads(as_json(Ledger(), ending(), version="1", settings={}))
+    assert list(full) == list(empty)
+    assert list(full["targets"]) == list(empty["targets"])
+    assert empty["complete"] is True
+
+
+def test_failures_beyond_those_kept_are_counted() -> None:
+    ledger = recorded(*[failed()] * (FAILURES_KEPT + 7))
+    report = json.loads(as_json(ledger, ending(), version="1", settings={}))
+    assert (len(report["failures"]), report["failuresOmitted"]) == (FAILURES_KEPT, 7)
+
+
+def test_a_report_with_any_name_is_ascii() -> None:
+    report = as_json(recorded(failed("\ud800\u2028é")), ending(), version="1", settings={})
+    assert report.isascii()
+    assert json.loads(report)["failures"][0]["repositoryName"] == "\ud800\u2028é"
+
+
+def test_a_summary_of_a_complete_run() -> None:
+    assert summary(recorded(FINE, Result(Unit.of(TARGET), Outcome.OK)), ending()) == (
+        "1,234,567 rows from 1 repositories in 1 targets, 3,661.5 s, 5 requests (2 throttled)\n"
+        "outcome  targets  repositories\n"
+        "OK             1             1\n"
+        "COMPLETE \n"
+    )
+
+
+def test_a_summary_says_what_is_missing_why_and_what_to_do() -> None:
+    results = [failed("app"), failed(None, outcome=Outcome.FAILED), failed("b", outcome=Outcome.THROTTLED)]
+    text = summary(recorded(*results), ending("incomplete", 3, "because"), width=40)
+    lines = text.splitlines()
+    # Long lines are left to the terminal: a log that is searched has them whole.
+    assert "DENIED 222222222222 (payments [bold]prod[/bold]) eu-west-1 app: AccessDenied: no" in lines
+    assert "FAILED 222222222222 (payments [bold]prod[/bold]) eu-west-1: AccessDenied: no" in lines
+    assert [line.partition(":")[0] for line in lines[-4:]] == ["Denied", "Throttled", "Failed", "INCOMPLETE because"]
+    assert lines[0].startswith("0 rows from 2 repositories in 1 targets")
+    assert lines[0].endswith("(0 throttled)")
+
+
+def test_the_summary_shows_some_failures_and_counts_the_rest() -> None:
+    text = summary(recorded(*[failed()] * (FAILURES_KEPT + 7)), ending())
+    assert text.count("DENIED 222222222222") == FAILURES_SHOWN
+    assert f"… and {FAILURES_KEPT + 7 - FAILURES_SHOWN} more: --ledger FILE has them all" in text
+
+
+def test_repeated_rows_are_told() -> None:
+    restarted = Result(Unit.of(TARGET, "a"), Outcome.OK, chain=Chain(restarts=2))
+    assert "2 chains began anew after a refused token: some rows may stand twice." in summary(
+        recorded(restarted), ending(), width=200
+    )
+
+
+def test_what_a_terminal_would_obey_is_shown_instead() -> None:
+    text = summary(recorded(failed("a\x1b[31m", "b\r\n\x07\u202ec")), ending("failed", 1, "\x1b]0;owned\x07"))
+    assert not set(text) & set("\x1b\r\x07\u202e")
+    assert r"eu-west-1 a\x1b[31m: AccessDenied: b\r\n\x07\u202ec" in text
+    assert r"FAILED \x1b]0;owned\x07" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("é 😀 日本", "é 😀 日本"), ("\0", r"\x00"), ("\u2028", r"\u2028"), ("\ud800", r"\ud800"), ("\xa0", r"\xa0")],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        (Result(Unit(), Outcome.DENIED, "AccessDenied", "no"), "DENIED organization: AccessDenied: no"),
+        (Result(Unit(Account("3" * 12), "3" * 12), Outcome.FAILED), "FAILED 333333333333"),
+        (Result(Unit.of(TARGET), Outcome.FAILED, "X"), f"FAILED {'2' * 12} ({ACCOUNT.name}) eu-west-1: X"),
+    ],
+)
+def test_one_line_on_one_unit(result: Result, line: str) -> None:
+    assert describe(result) == line
+
+
+def test_a_terminal_that_is_gone_ends_nothing() -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    terminal = Terminal(file=Gone())
+    summarize(terminal, recorded(FINE, failed()), ending())
+    assert terminal.quiet

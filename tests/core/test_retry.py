@@ -1,0 +1,233 @@
+"""Asking again: how often, after how long, and never where it is useless. All times are exact, on a virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crawler.errors import (
+    ChainBroken,
+    CrawlError,
+    Denied,
+    Fatal,
+    Gone,
+    KeysExpired,
+    KeysUnknown,
+    Refused,
+    Throttled,
+    Transient,
+)
+from crawler.governor import Governor
+from crawler.model import Chain, Fetch, Page
+from crawler.retry import RetryPolicy, deadline, persist, retry
+from tests.fakes import LONGEST, Step, run
+
+THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
+PAGE = Page(["row"], None)
+
+
+def scripted(*steps: Step) -> tuple[Fetch[str], list[float]]:
+    """Make a Fetch that takes these steps, one an attempt, then answers; and the times of its attempts."""
+    script: Iterator[Step] = iter(steps)
+    times: list[float] = []
+
+    async def fetch(_: str | None) -> Page[str]:
+        times.append(anyio.current_time())
+        step = next(script, 0.0)
+        if isinstance(step, BaseException):
+            raise step
+        await anyio.sleep(step)
+        return PAGE
+
+    return fetch, times
+
+
+def gaps(times: list[float]) -> list[float]:
+    return [after - before for before, after in pairwise(times)]
+
+
+def test_waits_double_up_to_the_cap() -> None:
+    fetch, times = scripted(*[THROTTLED] * 9)
+    chain = Chain()
+    assert run(lambda: retry(fetch, LONGEST, chain)(None)) == PAGE
+    assert gaps(times) == [0.25, 0.5, 1, 2, 4, 8, 16, 20, 20]
+    assert (chain.attempts, chain.throttled) == (10, 9)
+
+
+def test_each_wait_is_drawn_anew_between_nothing_and_its_bound() -> None:
+    asked: list[tuple[float, float]] = []
+    drawn = iter([0.1, 0.0, 0.7])
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return next(drawn)
+
+    fetch, times = scripted(*[Transient("ServerException", "")] * 3)
+    run(lambda: retry(fetch, RetryPolicy(uniform=uniform), Chain())(None))
+    assert asked == [(0, 0.25), (0, 0.5), (0, 1)]
+    assert gaps(times) == pytest.approx([0.1, 0.0, 0.7])
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "waited"), [(None, 0.25), (0.0, 0.25), (0.1, 0.25), (7.5, 7.5), (899.0, 899.0), (-3.0, 0.25)]
+)
+def test_the_wish_of_the_service_is_a_lower_bound(retry_after: float | None, waited: float) -> None:
+    fetch, times = scripted(Throttled("ThrottlingException", "", retry_after))
+    run(lambda: retry(fetch, LONGEST, Chain())(None))
+    assert gaps(times) == [waited]
+
+
+@given(attempts=st.integers(1, 40))
+def test_at_100_percent_throttle_the_requests_are_exactly_the_cap(attempts: int) -> None:
+    fetch, times = scripted(*[THROTTLED] * 50)
+    chain = Chain()
+    policy = RetryPolicy(attempts=attempts, seconds=1e9, uniform=lambda _low, high: high)
+    with pytest.raises(Throttled) as caught:
+        run(lambda: retry(fetch, policy, chain)(None))
+    assert caught.value is THROTTLED
+    assert len(times) == chain.attempts == chain.throttled == attempts
+
+
+@pytest.mark.parametrize(("seconds", "made"), [(0.0, 1), (0.2, 1), (0.25, 2), (0.75, 3), (1.74, 3), (1.75, 4)])
+def test_no_attempt_starts_later_than_the_seconds_after_the_first_failure(seconds: float, made: int) -> None:
+    fetch, times = scripted(*[THROTTLED] * 50)
+    policy = RetryPolicy(seconds=seconds, uniform=lambda _low, high: high)
+    with pytest.raises(Throttled):
+        run(lambda: retry(fetch, policy, Chain())(None))
+    assert len(times) == made
+    assert times[-1] - times[0] <= seconds
+
+
+def test_a_wish_beyond_the_time_that_is_left_is_not_waited_for() -> None:
+    async def main() -> float:
+        fetch, times = scripted(Throttled("ThrottlingException", "", 901.0))
+        with pytest.raises(Throttled):
+            await retry(fetch, LONGEST, Chain())(None)
+        assert len(times) == 1
+        return anyio.current_time()
+
+    assert run(main) == 0
+
+
+def test_the_first_attempt_does_not_count_as_waiting() -> None:
+    async def main() -> int:
+        calls = 0
+
+        async def slow() -> str:
+            nonlocal calls
+            calls += 1
+            await anyio.sleep(1000)
+            if calls == 1:
+                raise THROTTLED
+            return "answer"
+
+        assert await persist(slow, RetryPolicy(seconds=1)) == "answer"
+        return calls
+
+    assert run(main) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Denied("AccessDeniedException", ""),
+        KeysUnknown("UnrecognizedClientException", ""),
+        KeysExpired("ExpiredTokenException", ""),
+        Gone("RepositoryNotFoundException", ""),
+        Refused("InvalidParameterException", ""),
+        ChainBroken("RepeatedToken", ""),
+        Fatal("RequestTimeTooSkewed", ""),
+        CrawlError("Unknown", ""),
+        ValueError("a bug"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_will_not_pass_is_not_asked_again(error: Exception) -> None:
+    fetch, times = scripted(error)
+    with pytest.raises(type(error)) as caught:
+        run(lambda: retry(fetch, LONGEST, Chain())(None))
+    assert caught.value is error
+    assert len(times) == 1
+
+
+def test_errors_of_all_kinds_share_one_count_and_the_last_is_raised() -> None:
+    fetch, times = scripted(THROTTLED, Transient("A", ""), THROTTLED, Transient("B", "the last"))
+    chain = Chain()
+    with pytest.raises(Transient, match="B: the last"):
+        run(lambda: retry(fetch, RetryPolicy(attempts=4), chain)(None))
+    assert (len(times), chain.attempts, chain.throttled) == (4, 4, 2)
+
+
+def test_each_page_has_attempts_of_its_own() -> None:
+    fetch, _ = scripted(THROTTLED, THROTTLED, 0.0, THROTTLED, THROTTLED)
+    chain = Chain()
+
+    async def main() -> None:
+        persistent = retry(fetch, RetryPolicy(attempts=3), chain)
+        await persistent(None)
+        await persistent("token")
+
+    run(main)
+    assert chain.attempts == 6
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_a_cancellation_is_neither_retried_nor_swallowed(backend: str) -> None:
+    async def main() -> tuple[int, bool]:
+        fetch, times = scripted(Throttled("ThrottlingException", "", 800.0))
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(retry(fetch, LONGEST, Chain()), None)
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+        return len(times), scope.cancelled_caught
+
+    assert run(main, backend) == (1, True)
+
+
+def test_an_attempt_has_a_deadline_of_its_own() -> None:
+    fetch, times = scripted(1e9, 59.9)
+    chain = Chain()
+    assert run(lambda: retry(deadline(fetch, 60), LONGEST, chain)(None)) == PAGE
+    assert gaps(times) == [60.25]
+    assert chain.attempts == 2
+
+
+def test_a_stall_is_told_in_seconds() -> None:
+    fetch, _ = scripted(1e9)
+    with pytest.raises(Transient, match=r"^Timeout: no complete answer within 2.5 s$"):
+        run(lambda: deadline(fetch, 2.5)(None))
+
+
+@pytest.mark.parametrize(("backing_off_holds_the_slot", "neighbour_done"), [(False, 2.0), (True, 63.0)])
+def test_the_slot_is_free_while_backing_off(*, backing_off_holds_the_slot: bool, neighbour_done: float) -> None:
+    """The reason for `retry(govern(call))`, beside the order that was rejected."""
+
+    async def main() -> float:
+        governor = Governor(slots=1)
+        answer, _ = scripted(1.0, 1.0)
+        turns = iter([True])
+
+        async def throttled_at_first(token: str | None) -> Page[str]:
+            page = await answer(token)
+            if next(turns, False):
+                raise Throttled("ThrottlingException", "", 60.0)
+            return page
+
+        if backing_off_holds_the_slot:
+            chained = governor.govern(retry(throttled_at_first, LONGEST, Chain()))
+        else:
+            chained = retry(governor.govern(throttled_at_first), LONGEST, Chain())
+        neighbour, _ = scripted(1.0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(chained, None)
+            await anyio.wait_all_tasks_blocked()
+            await governor.govern(neighbour)(None)
+            return anyio.current_time()
+
+    assert run(main) == neighbour_done
