@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 
 import anyio
 
@@ -151,7 +152,6 @@ class Crawl:
                 await self._ledger.record(missed(Unit.of(target)))
 
     async def _target(self, target: Target) -> tuple[Result, CrawlError | None]:
-        registry = self._registries.open(target)
         governor = Governor(
             slots=self._limits.requests_per_target, max_rps=target.account.max_rps or self._limits.max_rps
         )
@@ -165,6 +165,8 @@ class Crawl:
                         yield waiting.popleft()
 
         async def list_repositories(chain: Chain) -> Outcome:
+            registry = await self._registries.open(target)
+            crawl_repository = partial(self._repository, target, registry, governor)
             fetch = self._persistent(registry.repositories(), governor, chain)
             with anyio.move_on_after(self._limits.target_seconds) as time:
                 async with aclosing(names(fetch, chain)) as wanted:
@@ -173,16 +175,13 @@ class Crawl:
                 raise Transient("TargetTimeout", f"not done within {self._limits.target_seconds:g} s")
             return Outcome.OK if chain.items else Outcome.EMPTY
 
-        async def crawl_repository(name: str) -> None:
-            await self._repository(target, name, registry, governor)
-
         try:
             return await self._settle(Unit.of(target), list_repositories)
         finally:
             for name in waiting:
                 await self._ledger.record(missed(Unit.of(target, name)))
 
-    async def _repository(self, target: Target, name: str, registry: Registry, governor: Governor) -> None:
+    async def _repository(self, target: Target, registry: Registry, governor: Governor, name: str) -> None:
         async def list_images(chain: Chain) -> Outcome:
             for restart in range(self._limits.restarts + 1):
                 fetch = self._persistent(registry.images(name), governor, chain)

@@ -37,6 +37,9 @@ class Registries(Protocol):
         """
         ...
 
-    def open(self, target: Target) -> Registry:
-        """The target's registry. Sends nothing, so it cannot fail: a bad region or role shows on the first page."""
+    async def open(self, target: Target) -> Registry:
+        """Find the target's endpoint and the keys to ask it with, assuming the account's role where it has one.
+
+        Retries inside, then `CrawlError`.
+        """
         ...

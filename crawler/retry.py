@@ -66,6 +66,10 @@ async def persist(call: Callable[[], Awaitable[T]], policy: RetryPolicy) -> T:
             first_failure = now
         return state.attempt_number >= policy.attempts or now + state.upcoming_sleep > first_failure + policy.seconds
 
+    async def attempt() -> T:
+        # tenacity awaits only what it sees to be a coroutine function: a lambda that returns one it would hand back.
+        return await call()
+
     retrying = AsyncRetrying(
         sleep=anyio.sleep,
         wait=wait,
@@ -73,7 +77,7 @@ async def persist(call: Callable[[], Awaitable[T]], policy: RetryPolicy) -> T:
         retry=retry_if_exception(lambda error: isinstance(error, CrawlError) and error.retryable),
         reraise=True,
     )
-    return await retrying(call)
+    return await retrying(attempt)
 
 
 def retry(fetch: Fetch[T], policy: RetryPolicy, chain: Chain) -> Fetch[T]:

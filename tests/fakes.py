@@ -31,7 +31,7 @@ T = TypeVar("T")
 Step = BaseException | float
 HANG = math.inf
 
-#: What is asked: ("members",), ("regions", account id), ("repositories", registry id, region, page) or
+#: What is asked: ("members",), ("regions", account id), ("open", registry id, region), ("repositories", registry id, region, page) or
 #: ("images", registry id, region, repository, page). Pages count from 0.
 Spot = tuple[str | int, ...]
 
@@ -134,7 +134,10 @@ class World:
             return account.regions
         return tuple(region for registry_id, region in self.trees if registry_id == account.account_id)
 
-    def open(self, target: Target) -> FakeRegistry:
+    async def open(self, target: Target) -> FakeRegistry:
+        spot = ("open", target.registry_id, target.region)
+        if spot in self.steps:  # no request of the target's own: it is not counted unless planned
+            await self.attempt(spot)
         return FakeRegistry(self, (target.registry_id, target.region))
 
 

@@ -8,7 +8,7 @@ https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositori
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -78,14 +78,6 @@ def older(refused: Dialect, *, large_pages: bool, image_status: bool) -> list[Di
     return [dialect for dialect in tries if dialect != refused]
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Where one target answers, and whose keys it is asked with."""
-
-    endpoint: Endpoint
-    source: Source
-
-
 class EcrRegistry:
     """A `Registry`: one target, its endpoint and its keys. A Fetch makes one attempt, and renews expired keys once."""
 
@@ -93,20 +85,21 @@ class EcrRegistry:
         self,
         *,
         registry_id: str,
-        connect: Callable[[], Awaitable[Connection]],
+        endpoint: Endpoint,
+        source: Source,
         pool: Pool,
         dialects: Dialects,
         asking: Asking,
     ) -> None:
         self._registry_id = registry_id
-        self._connect = connect
-        self._connection: Connection | None = None
+        self._endpoint = endpoint
+        self._source = source
         self._pool = pool
         self._dialects = dialects
         self._asking = asking
 
     def __repr__(self) -> str:
-        return f"<EcrRegistry {self._registry_id} {self._connection!r}>"
+        return f"<EcrRegistry {self._registry_id} in {self._endpoint.region} by {self._source!r}>"
 
     def repositories(self) -> Fetch[str]:
         """See `Registry`."""
@@ -155,22 +148,18 @@ class EcrRegistry:
 
         async def fetch(token: str | None) -> Page[T]:
             nonlocal dialect
-            connection = self._connection
-            if connection is None:
-                # Not when the registry is opened: opening cannot fail, a page can.
-                connection = self._connection = await self._connect()
-            url = connection.endpoint.url
+            url = self._endpoint.url
             if dialect is None or token is None:
                 dialect = self._dialects.of(url, operation)
             try:
-                return decode(await self._post(connection, operation, request(dialect), token))
+                return decode(await self._post(operation, request(dialect), token))
             except Refused as refusal:
                 if token is not None or refusal.code not in DIALECT:
                     raise
                 refused = dialect
                 for dialect in older(refused, large_pages=large_pages, image_status=image_status):
                     try:
-                        page = decode(await self._post(connection, operation, request(dialect), None))
+                        page = decode(await self._post(operation, request(dialect), None))
                     except Refused as again:
                         if again.code not in DIALECT:
                             raise
@@ -181,8 +170,8 @@ class EcrRegistry:
 
         return fetch
 
-    async def _post(self, connection: Connection, operation: str, asked: dict[str, Any], token: str | None) -> bytes:
-        endpoint = connection.endpoint
+    async def _post(self, operation: str, asked: dict[str, Any], token: str | None) -> bytes:
+        endpoint = self._endpoint
         if token is not None:
             asked["nextToken"] = token
         body = _encode(asked)
@@ -196,7 +185,7 @@ class EcrRegistry:
                 raise translate(status, answered, data, doing=what)
             return data
 
-        return await with_keys(connection.source, send)
+        return await with_keys(self._source, send)
 
 
 def _encode(asked: dict[str, Any]) -> bytes:

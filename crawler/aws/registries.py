@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from crawler.aws.api import Api, Endpoint
-from crawler.aws.ecr import Asking, Connection, Dialects, EcrRegistry
+from crawler.aws.ecr import Asking, Dialects, EcrRegistry
 from crawler.aws.http import Pool
 from crawler.aws.identities import Identities
 from crawler.aws.keys import with_keys
@@ -86,17 +86,16 @@ class AwsRegistries:
         """See `Registries`."""
         return await self._regions.of(account, await self._identities.of(account))
 
-    def open(self, target: Target) -> EcrRegistry:
+    async def open(self, target: Target) -> EcrRegistry:
         """See `Registries`."""
-        account, region = target.account, target.region
-
-        async def connect() -> Connection:
-            source = await self._identities.of(account)
-            return Connection(await self._endpoint(account.profile, region), source)
-
+        account = target.account
+        source = await self._identities.of(account)
+        # Here and not with the first page: AssumeRole persists for minutes if need be, a page's attempt has a deadline.
+        await source.keys()
         return EcrRegistry(
             registry_id=target.registry_id,
-            connect=connect,
+            endpoint=await self._endpoint(account.profile, target.region),
+            source=source,
             pool=self._pool,
             dialects=self._dialects,
             asking=Asking(

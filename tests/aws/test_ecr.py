@@ -25,7 +25,7 @@ async def test_repositories(monkeypatch: pytest.MonkeyPatch) -> None:
         return answer({"repositories": [{"repositoryName": "a"}, {"repositoryName": "b"}], "nextToken": "t/1="})
 
     async with registries_at(reply, monkeypatch) as (registries, server):
-        assert await drained(registries.open(target()).repositories()) == ["a", "b", "c"]
+        assert await drained((await registries.open(target())).repositories()) == ["a", "b", "c"]
     first, second = server.requests
     assert first.json == {"registryId": "123456789012", "maxResults": 1000}
     assert second.json == {**first.json, "nextToken": "t/1="}
@@ -41,7 +41,7 @@ async def test_images_ask_for_every_status_and_a_thousand(monkeypatch: pytest.Mo
         registries,
         server,
     ):
-        assert await drained(registries.open(target()).images("team/app")) == rows
+        assert await drained((await registries.open(target())).images("team/app")) == rows
     assert server.requests[0].json == {
         "registryId": "123456789012",
         "repositoryName": "team/app",
@@ -54,8 +54,8 @@ async def test_an_accounts_own_filters_win(monkeypatch: pytest.MonkeyPatch) -> N
     account = replace(ACCOUNT, tag_status=TagStatus.UNTAGGED, image_status=ImageStatus.ARCHIVED)
     settings = {"tag_status": TagStatus.TAGGED, "page_size": 7}
     async with registries_at(lambda _: answer({"imageIds": []}), monkeypatch, **settings) as (registries, server):
-        await drained(registries.open(target(account)).images("a"))
-        await drained(registries.open(target()).images("a"))
+        await drained((await registries.open(target(account))).images("a"))
+        await drained((await registries.open(target())).images("a"))
     assert [request.json["filter"] for request in server.requests] == [
         {"tagStatus": "UNTAGGED", "imageStatus": "ARCHIVED"},
         {"tagStatus": "TAGGED", "imageStatus": "ANY"},
@@ -90,7 +90,7 @@ async def test_an_accounts_own_filters_win(monkeypatch: pytest.MonkeyPatch) -> N
 )
 async def test_a_page_that_is_none_is_transient_never_empty(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     async with registries_at(lambda _: answer(body), monkeypatch) as (registries, _):
-        registry = registries.open(target())
+        registry = await registries.open(target())
         with pytest.raises(Transient) as caught:
             await registry.images("a")(None)
         assert caught.value.code == "MalformedResponse"
@@ -102,7 +102,7 @@ async def test_a_page_that_is_none_is_transient_never_empty(body: bytes, monkeyp
 async def test_strange_names_survive_both_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps({"imageIds": [{"imageDigest": DIGEST, "imageTag": name}]}).encode("ascii")
     async with registries_at(lambda _: answer(body), monkeypatch) as (registries, server):
-        page = await registries.open(target()).images(name)(None)
+        page = await (await registries.open(target())).images(name)(None)
     assert page.items[0]["imageTag"] == name
     assert server.requests[0].json["repositoryName"] == name
 
@@ -120,7 +120,7 @@ async def test_strange_names_survive_both_ways(name: str, monkeypatch: pytest.Mo
 async def test_a_fetch_makes_one_attempt(reply: Reply, kind: type[CrawlError], monkeypatch: pytest.MonkeyPatch) -> None:
     async with registries_at(lambda _: reply, monkeypatch) as (registries, server):
         with pytest.raises(kind):
-            await registries.open(target()).images("a")(None)
+            await (await registries.open(target())).images("a")(None)
         assert len(server.requests) == 1
 
 
@@ -137,11 +137,11 @@ def old_server(request: Request) -> Reply:
 async def test_an_old_server_is_spoken_to_in_its_dialect(monkeypatch: pytest.MonkeyPatch) -> None:
     with capture_logs() as logs:
         async with registries_at(old_server, monkeypatch) as (registries, server):
-            registry = registries.open(target())
+            registry = await registries.open(target())
             assert await drained(registry.repositories()) == ["a"]
             assert len(await drained(registry.images("a"))) == 2
             before = len(server.requests)
-            assert len(await drained(registries.open(target()).images("b"))) == 2
+            assert len(await drained((await registries.open(target())).images("b"))) == 2
             assert len(server.requests) == before + 2  # learned
     assert [request.json["maxResults"] for request in server.requests[-2:]] == [100, 100]
     assert "filter" not in server.requests[-1].json
@@ -154,7 +154,7 @@ async def test_what_was_asked_for_is_never_dropped(monkeypatch: pytest.MonkeyPat
     settings = {"image_status": ImageStatus.ARCHIVED, "page_size": 100}
     async with registries_at(old_server, monkeypatch, **settings) as (registries, server):
         with pytest.raises(Refused, match="Invalid parameter at 'filter'"):
-            await registries.open(target()).images("a")(None)
+            await (await registries.open(target())).images("a")(None)
         assert len(server.requests) == 1
 
 
@@ -165,16 +165,15 @@ async def test_a_token_that_is_refused_is_not_tried_in_another_dialect(monkeypat
         return answer({"imageIds": [{"imageDigest": DIGEST}], "nextToken": "t"})
 
     async with registries_at(reply, monkeypatch) as (registries, server):
-        fetch = registries.open(target()).images("a")
+        fetch = (await registries.open(target())).images("a")
         await fetch(None)
         with pytest.raises(Refused):
             await fetch("t")
         assert len(server.requests) == 2
 
 
-async def test_opening_sends_nothing_and_a_bad_region_shows_on_the_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_region_that_is_no_name_is_refused_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     async with registries_at(lambda _: None, monkeypatch) as (registries, server):
-        fetch = registries.open(target(region="evil.example/")).images("a")
         with pytest.raises(Refused, match=r"evil\.example"):
-            await fetch(None)
+            await registries.open(target(region="evil.example/"))
         assert server.connections == 0

@@ -47,7 +47,7 @@ async def test_a_role_is_assumed_once_for_a_hundred_who_wait(monkeypatch: pytest
     async with registries_at(cooperative, monkeypatch) as (registries, server):
         async with anyio.create_task_group() as tasks:
             for number in range(100):
-                registry = registries.open(target(ROLE, "eu-west-1" if number % 2 else "eu-west-2"))
+                registry = await registries.open(target(ROLE, "eu-west-1" if number % 2 else "eu-west-2"))
                 tasks.start_soon(registry.images("a"), None)
         assert server.count("AssumeRole") == 1
         assert server.count("ListImages") == 100
@@ -70,8 +70,8 @@ async def test_a_chain_signs_each_hop_with_the_hop_before(monkeypatch: pytest.Mo
         session_name="audit",
     )
     async with registries_at(cooperative, monkeypatch) as (registries, server):
-        await registries.open(target(account)).images("a")(None)
-        await registries.open(target(replace(account, account_id="222222222222"))).images("a")(None)
+        await (await registries.open(target(account))).images("a")(None)
+        await (await registries.open(target(replace(account, account_id="222222222222")))).images("a")(None)
     hub, first, second = server.asked("AssumeRole")
     assert (hub.access_key, first.access_key, second.access_key) == (ACCESS_KEY, "ASIAhub", "ASIAhub")
     assert first.form["RoleArn"] == "arn:aws:iam::123456789012:role/team/123456789012"
@@ -87,7 +87,7 @@ async def test_bare_roles_lie_in_the_partition_of_the_regions(
 ) -> None:
     account = replace(ROLE, regions=(region,))
     async with registries_at(cooperative, monkeypatch) as (registries, server):
-        await registries.open(target(account, region)).images("a")(None)
+        await (await registries.open(target(account, region))).images("a")(None)
     asked = server.asked("AssumeRole")[0]
     assert asked.form["RoleArn"] == f"arn:{partition}:iam::123456789012:role/inventory"
     home = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}[partition]
@@ -104,7 +104,7 @@ async def test_expired_mid_crawl_one_renewal_for_all(monkeypatch: pytest.MonkeyP
         return refused("ExpiredTokenException") if request.access_key == "ASIA0" else PAGE
 
     async with registries_at(reply, monkeypatch) as (registries, server):
-        registry = registries.open(target(ROLE))
+        registry = await registries.open(target(ROLE))
         async with anyio.create_task_group() as tasks:
             for _ in range(50):
                 tasks.start_soon(registry.images("a"), None)
@@ -118,10 +118,10 @@ async def test_expired_again_is_the_end_of_it(monkeypatch: pytest.MonkeyPatch) -
 
     async with registries_at(reply, monkeypatch) as (registries, server):
         with pytest.raises(KeysExpired):
-            await registries.open(target(ROLE)).images("a")(None)
+            await (await registries.open(target(ROLE))).images("a")(None)
         assert server.count("AssumeRole") == 2
         with pytest.raises(KeysExpired):
-            await registries.open(target()).images("a")(None)  # keys of the environment: nothing to renew
+            await (await registries.open(target())).images("a")(None)  # keys of the environment: nothing to renew
         assert [request.access_key for request in server.asked("ListImages")].count(ACCESS_KEY) == 1
 
 
@@ -132,7 +132,7 @@ async def test_a_denied_role_is_asked_for_once_in_a_run(monkeypatch: pytest.Monk
     ):
         for region in ("eu-west-1", "eu-west-2"):
             with pytest.raises(Denied, match="not for you"):
-                await registries.open(target(ROLE, region)).images("a")(None)
+                await (await registries.open(target(ROLE, region))).images("a")(None)
         with pytest.raises(Denied):
             await registries.regions(replace(ROLE, regions=("all",)))
         assert server.count("AssumeRole") == 1
@@ -147,11 +147,10 @@ async def test_a_hiccup_of_sts_is_retried_and_not_remembered(monkeypatch: pytest
         return cooperative(request)
 
     async with registries_at(reply, monkeypatch) as (registries, server):
-        fetch = registries.open(target(ROLE)).images("a")
         with pytest.raises(CrawlError, match="Throttling") as caught:
-            await fetch(None)
+            await registries.open(target(ROLE))
         assert not caught.value.retryable  # its three attempts were made
-        await fetch(None)
+        await registries.open(target(ROLE))
         assert server.count("AssumeRole") == 4
 
 
@@ -159,7 +158,7 @@ async def test_a_wrong_clock_is_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
     late = answer({"__type": "InvalidSignatureException"}, 403, Date="Mon, 23 Nov 2020 12:00:00 GMT")
     async with registries_at(lambda _: late, monkeypatch) as (registries, _):
         with pytest.raises(Fatal, match="clock is"):
-            await registries.open(target()).images("a")(None)
+            await (await registries.open(target())).images("a")(None)
 
 
 class Clock:
@@ -260,7 +259,7 @@ async def test_a_cancelled_assume_role_hands_over_to_the_next() -> None:
 
 async def profile_access_key(profile: str, monkeypatch: pytest.MonkeyPatch) -> str:
     async with registries_at(cooperative, monkeypatch) as (registries, server):
-        await registries.open(target(replace(ACCOUNT, profile=profile))).images("a")(None)
+        await (await registries.open(target(replace(ACCOUNT, profile=profile)))).images("a")(None)
     return server.asked("ListImages")[0].access_key
 
 
@@ -303,7 +302,7 @@ source_profile = source
         async with registries_at(lambda _: moved, monkeypatch) as (registries, server):
             for account in (replace(ACCOUNT, profile="assumed"), ROLE):
                 with pytest.raises(CrawlError):
-                    await registries.open(target(account)).images("a")(None)
+                    await (await registries.open(target(account))).images("a")(None)
             assert server.count("AssumeRole") == 2
         assert thief.connections == 0
 
@@ -330,10 +329,9 @@ async def test_unusable_profiles_say_what_to_do(
     monkeypatch.setenv("HOME", str(aws_environment.path.parent))
     aws_environment.write(config)
     async with registries_at(cooperative, monkeypatch) as (registries, _):
-        registry = registries.open(target(replace(ACCOUNT, profile="p")))
         for _ in range(2):
             with pytest.raises(Denied) as caught:
-                await registry.images("a")(None)
+                await registries.open(target(replace(ACCOUNT, profile="p")))
             assert caught.value.code == code
             assert hint in caught.value.message
 
@@ -343,14 +341,14 @@ async def test_no_ambient_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     async with registries_at(cooperative, monkeypatch) as (registries, server):
         with pytest.raises(Denied, match="aws sso login"):
-            await registries.open(target()).images("a")(None)
+            await (await registries.open(target())).images("a")(None)
         assert server.requests == []
 
 
 async def test_wrong_ambient_keys_are_keys_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     async with registries_at(lambda _: refused("UnrecognizedClientException"), monkeypatch) as (registries, _):
         with pytest.raises(KeysUnknown):
-            await registries.open(target()).images("a")(None)
+            await (await registries.open(target())).images("a")(None)
 
 
 async def test_no_secret_in_any_log_or_error(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -368,7 +366,7 @@ async def test_no_secret_in_any_log_or_error(monkeypatch: pytest.MonkeyPatch, ca
     shown: list[str] = []
     with capture_logs() as logs:
         async with registries_at(reply, monkeypatch) as (registries, _):
-            registry = registries.open(target(ROLE))
+            registry = await registries.open(target(ROLE))
             await drained(registry.images("good"))
             with pytest.raises(Denied) as caught:
                 await registry.images("bad")(None)

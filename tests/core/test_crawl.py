@@ -284,3 +284,13 @@ def test_other_registries_are_read_with_the_keys_of_the_account_each_once() -> N
 def test_a_region_named_twice_is_crawled_once() -> None:
     world = one_target("a")
     assert len(Rehearsal(world).of(replace(A, regions=("east", "east"))).outcomes()) == 2
+
+
+@pytest.mark.parametrize("error", [Denied("AccessDenied", "sts:AssumeRole"), Refused("BadRegion", "no such name")])
+def test_a_target_that_cannot_be_opened_ends_alone(error: CrawlError) -> None:
+    world = two_regions()
+    world.always(("open", ID, "east"), error)
+    crawled = Rehearsal(world).of(A)
+    line = crawled.line(ID, "east")
+    assert (line["outcome"], line["code"], line["pages"], line["attempts"]) == (error.outcome, error.code, 0, 0)
+    assert crawled.line(ID, "west")["outcome"] == "OK"

@@ -39,6 +39,7 @@ class Stage:
 STAGES = {
     "listing accounts": Stage(("members", 2), organization=True),
     "regions": Stage(("regions", ID)),
+    "open": Stage(("open", ID, "east")),
     "DescribeRepositories": Stage(("repositories", ID, "east", 0)),
     "DescribeRepositories, page 2": Stage(("repositories", ID, "east", 1)),
     "ListImages": Stage(FIRST_PAGE),

@@ -231,3 +231,10 @@ def test_the_slot_is_free_while_backing_off(*, backing_off_holds_the_slot: bool,
             return anyio.current_time()
 
     assert run(main) == neighbour_done
+
+
+def test_a_lambda_is_awaited_too() -> None:
+    async def answer() -> str:
+        return "yes"
+
+    assert run(lambda: persist(lambda: answer(), LONGEST)) == "yes"  # noqa: PLW0108  (the point of the test)
