@@ -31,8 +31,8 @@ T = TypeVar("T")
 Step = BaseException | float
 HANG = math.inf
 
-#: What is asked: ("members",), ("regions", account id), ("open", registry id, region), ("repositories", registry id, region, page) or
-#: ("images", registry id, region, repository, page). Pages count from 0.
+#: What is asked: ("members",), ("regions", account id), ("open", registry id, region),
+#: ("repositories", registry id, region, page) or ("images", registry id, region, repository, page). Pages count from 0.
 Spot = tuple[str | int, ...]
 
 #: (registryId, region, repositoryName, imageDigest, imageTag)
