@@ -101,23 +101,34 @@ async def run(settings: Settings) -> int:
         ledger_file = files.enter_context(Output(settings.ledger)) if settings.ledger else None
         report_file = files.enter_context(Output(settings.report)) if settings.report else None
         failure = await _crawl(settings, file, output, ledger_file, stop=stop, ledger=ledger, console=console)
-        code, status, reason = _verdict(settings, stop, ledger, failure)
-        if code in (COMPLETE, INCOMPLETE):
-            output.publish()
-        ending = Ending(status, code, started, datetime.now(UTC), reason)
+        verdict = partial(_verdict, settings, stop, ledger)
+        if verdict(failure)[1] in (COMPLETE, INCOMPLETE):
+            failure = _publish(output)
         if ledger_file:
-            ledger_file.publish()
+            failure = _publish(ledger_file) or failure
+        ending = Ending(*verdict(failure), started, datetime.now(UTC))
         if report_file:
-            report_file.write(as_json(ledger, ending, version=__version__, settings=_shown(settings)))
-            report_file.publish()
-    if not settings.quiet and code != READER_GONE:
+            text = as_json(ledger, ending, version=__version__, settings=_shown(settings))
+            failure = _publish(report_file, text) or failure
+            ending = Ending(*verdict(failure), started, ending.ended)
+    if not settings.quiet and ending.exit_code != READER_GONE:
         with suppress(OSError):  # a terminal that went away
             summarize(console, ledger, ending)
     if stop.signal or failure:
         # A look-up or a write may hang in a thread for minutes yet, and the interpreter would wait for it.
         sys.stderr.flush()
-        os._exit(code)
-    return code
+        os._exit(ending.exit_code)
+    return ending.exit_code
+
+
+def _publish(file: Output, text: bytes = b"") -> Fatal | None:
+    """Let a file appear, after the last of its bytes; tell what was in the way."""
+    try:
+        file.write(text)
+        file.publish()
+    except Fatal as failure:
+        return failure
+    return None
 
 
 def _read(settings: Settings) -> AccountsFile:
@@ -218,20 +229,21 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _verdict(settings: Settings, stop: Stop, ledger: Ledger, failure: Fatal | None) -> tuple[int, str, str | None]:
-    """Exit code, status and reason."""
+def _verdict(settings: Settings, stop: Stop, ledger: Ledger, failure: Fatal | None) -> tuple[str, int, str | None]:
+    """Status, exit code and reason."""
     if failure:
         gone = isinstance(failure, ReaderGone)
-        return (READER_GONE, "interrupted", str(failure)) if gone else (FATAL, "failed", str(failure))
+        return ("interrupted", READER_GONE, str(failure)) if gone else ("failed", FATAL, str(failure))
     if stop.signal:
         unwritten = "; rows that their reader did not take are lost" if stop.cut_short else ""
-        return 128 + stop.signal, "interrupted", f"{stop.signal.name} received{unwritten}"
+        return "interrupted", 128 + stop.signal, f"{stop.signal.name} received{unwritten}"
     if not ledger.totals.targets:
-        return USAGE, "failed", "nothing to crawl: no account or region matches what was asked for"
+        return "failed", USAGE, "nothing to crawl: no account or region matches what was asked for"
     if ledger.incomplete(settings.tolerate):
-        return INCOMPLETE, "incomplete", None
-    tolerated = ledger.incomplete()
-    return COMPLETE, "tolerated" if tolerated else "complete", f"{tolerated} tolerated" if tolerated else None
+        return "incomplete", INCOMPLETE, None
+    if tolerated := ledger.incomplete():
+        return "tolerated", COMPLETE, f"{tolerated:,} units are missing, whose outcomes --tolerate names"
+    return "complete", COMPLETE, None
 
 
 def _shown(settings: Settings) -> dict[str, object]:

@@ -31,9 +31,9 @@ class Ending:
 
     status: str
     exit_code: int
+    reason: str | None
     started: datetime
     ended: datetime
-    reason: str | None = None
 
     @property
     def seconds(self) -> float:

@@ -227,3 +227,23 @@ def test_repr_tells_the_partial_file(file: Path) -> None:
         output.publish()
         assert repr(output) == f"<Output {str(file)!r}>"
         output.publish()
+
+
+def test_rows_are_on_the_disk_before_their_name_is_and_the_name_after(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append((stat.S_ISDIR(os.fstat(fd).st_mode), file.exists())))
+    with Output(str(file)) as output:
+        output.publish()
+    assert synced == [(False, False), (True, True)]
+
+
+def test_a_disk_that_fails_at_the_end_publishes_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with Output(str(file)) as output, pytest.raises(Fatal, match="Input/output error; the run is not complete"):
+        output.publish()
+    assert not file.exists()

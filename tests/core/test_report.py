@@ -20,7 +20,7 @@ TARGET = Target(ACCOUNT, "eu-west-1", "2" * 12)
 
 
 def ending(status: str = "complete", code: int = 0, reason: str | None = None) -> Ending:
-    return Ending(status, code, STARTED, STARTED + timedelta(seconds=3661.5), reason)
+    return Ending(status, code, reason, STARTED, STARTED + timedelta(seconds=3661.5))
 
 
 def recorded(*results: Result) -> Ledger:

@@ -240,7 +240,7 @@ def test_an_organization_by_units_with_exceptions(program: Program) -> None:
         ],
         regions=REGIONS,
     )
-    prod = made.ous()["prod"]
+    prod = made.ous["prod"]
     accounts = (
         f"organization: {{member_role: inventory, include_ous: [{prod}], exclude: [name-5], regions: [us-east-1]}}\n"
     )

@@ -38,7 +38,8 @@ def started(program: Program, emulator: Emulator, *arguments: str) -> Iterator[s
     program.environment |= emulator.environment()
     accounts = f"accounts: [{{account_id: {ACCOUNT}, role: inventory, regions: [{REGION}]}}]\n"
     (program.folder / "accounts.yaml").write_text(accounts)
-    command = program.command("--accounts", "accounts.yaml", "--ledger", "ledger", "--report", "report", *arguments)
+    files = [word for flag in ("ledger", "report") if f"--{flag}" not in arguments for word in (f"--{flag}", flag)]
+    command = program.command("--accounts", "accounts.yaml", *files, *arguments)
     process = subprocess.Popen(
         command, env=program.env(), cwd=program.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -142,8 +143,9 @@ def test_no_request_times_out_while_the_reader_sleeps(program: Program) -> None:
     assert all(line["attempts"] == line["pages"] for line in ledger(program.folder).values())
 
 
-def test_a_full_disk_is_fatal_and_told(program: Program) -> None:
-    with running(estate(10)) as emulator, started(program, emulator, "--output", "/dev/full") as process:
+@pytest.mark.parametrize("file", ["--output", "--ledger", "--report"])
+def test_a_full_disk_is_fatal_and_told(program: Program, file: str) -> None:
+    with running(estate(10)) as emulator, started(program, emulator, file, "/dev/full") as process:
         _, said = process.communicate()
     assert process.returncode == 1
     assert b"/dev/full: No space left on device" in said
