@@ -80,7 +80,7 @@ class Crawl:
         self._limits = limits
         self._policy = policy
         self._wanted = wanted
-        self._targets = anyio.Semaphore(limits.targets_at_once)
+        self._targets = anyio.Semaphore(limits.targets_at_once, fast_acquire=True)
 
     async def accounts(self, accounts: Iterable[Account]) -> None:
         """Crawl these accounts."""

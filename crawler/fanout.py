@@ -25,7 +25,7 @@ async def for_each(
     fails as expected (`CrawlError`) ends the items: what was begun is finished first, or cancelled where the failure
     is `Fatal`; then it is raised bare.
     """
-    slots = anyio.Semaphore(at_once) if isinstance(at_once, int) else at_once
+    slots = anyio.Semaphore(at_once, fast_acquire=True) if isinstance(at_once, int) else at_once
     iterator = aiter(items)
     failure: CrawlError | None = None
 

@@ -20,7 +20,7 @@ class Governor:
     """
 
     def __init__(self, *, slots: int, max_rps: float | None = None) -> None:
-        self._slots = anyio.Semaphore(slots)
+        self._slots = anyio.Semaphore(slots, fast_acquire=True)
         self._spacing = 1 / max_rps if max_rps else 0.0
         self._next_start = 0.0
 

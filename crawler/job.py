@@ -10,6 +10,7 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -84,7 +85,7 @@ class Settings:
 
 def start(settings: Settings) -> int:
     """Run to the end and return the exit code. Raises `UsageError` before anything was asked of AWS."""
-    return anyio.run(run, settings)
+    return anyio.run(run, settings, backend_options={"use_uvloop": find_spec("uvloop") is not None})
 
 
 async def run(settings: Settings) -> int:

@@ -124,8 +124,8 @@ class Page(Generic[ItemT_co]):
     next_token: str | None
 
 
-#: One row as the API gives it: imageDigest, and imageTag where there is one.
-ImageId = Mapping[str, str]
+#: One row as the API gives it: imageDigest, and imageTag, absent or None for an untagged image.
+ImageId = Mapping[str, str | None]
 
 #: Token in (None for the first page), page out. What pacing and retrying wrap.
 Fetch = Callable[[str | None], Awaitable[Page[ItemT]]]

@@ -53,22 +53,30 @@ async def persist(call: Callable[[], Awaitable[T]], policy: RetryPolicy) -> T:
 
     Only `CrawlError`s that say `retryable` are repeated. Any other exception is a bug, or a cancellation.
     """
-    first_failure: float | None = None
+    try:
+        # Outside of tenacity, which costs fifty microseconds a call: only those who need it pay for it.
+        return await call()
+    except CrawlError as error:
+        if not error.retryable:
+            raise
+        failed: CrawlError | None = error
+    first_failure = anyio.current_time()
+
+    async def attempt() -> T:
+        nonlocal failed
+        if failed:
+            # The attempt that was made already: tenacity counts it as the first, and waits before the second.
+            error, failed = failed, None
+            raise error
+        return await call()
 
     def wait(state: RetryCallState) -> float:
         return policy.wait(state.attempt_number, _failure(state))
 
     def stop(state: RetryCallState) -> bool:
         # tenacity's own stop_after_delay reads the system clock, which a virtual clock cannot drive.
-        nonlocal first_failure
-        now = anyio.current_time()
-        if first_failure is None:
-            first_failure = now
-        return state.attempt_number >= policy.attempts or now + state.upcoming_sleep > first_failure + policy.seconds
-
-    async def attempt() -> T:
-        # tenacity awaits only what it sees to be a coroutine function: a lambda that returns one it would hand back.
-        return await call()
+        late = anyio.current_time() + state.upcoming_sleep > first_failure + policy.seconds
+        return late or state.attempt_number >= policy.attempts
 
     retrying = AsyncRetrying(
         sleep=anyio.sleep,
@@ -101,7 +109,8 @@ def deadline(fetch: Fetch[T], seconds: float) -> Fetch[T]:
     """The same Fetch, each attempt cut off after `seconds` and raised as `Transient`: a stall is no answer."""
 
     async def fetch_in_time(token: str | None) -> Page[T]:
-        with anyio.move_on_after(seconds):
+        # Not move_on_after, which is a generator around this scope: every request pays for it.
+        with anyio.CancelScope(deadline=anyio.current_time() + seconds):
             return await fetch(token)
         raise Transient("Timeout", f"no complete answer within {seconds:g} s")
 

@@ -13,23 +13,46 @@ import orjson
 
 from crawler.model import ImageId
 
+#: Where a row begins in a list of image IDs. No value can hold it: in JSON a quote inside a string follows a backslash.
+_BEGINNING = b'{"imageDigest":'
+_TAG = b',"imageTag":'
+_KEY = b'":'
+
 
 def encode(registry_id: str, region: str, repository: str, image_ids: Sequence[ImageId]) -> bytes:
-    """Rows of one page: five keys each, in this order; imageTag is null for an untagged image."""
-    return b"".join(
-        [
-            to_line(
-                {
-                    "registryId": registry_id,
-                    "region": region,
-                    "repositoryName": repository,
-                    "imageDigest": image_id.get("imageDigest"),
-                    "imageTag": image_id.get("imageTag"),
-                }
-            )
-            for image_id in image_ids
-        ]
-    )
+    """Rows of one page: five keys each, in this order; imageTag is null for an untagged image.
+
+    Fastest where every image ID has both keys, imageDigest first (an untagged one with None).
+    """
+    if not image_ids:
+        return b""
+    head = {"registryId": registry_id, "region": region, "repositoryName": repository}
+    if rows := _whole(head, image_ids):
+        return rows
+    in_order = [
+        {"imageDigest": image_id.get("imageDigest"), "imageTag": image_id.get("imageTag")} for image_id in image_ids
+    ]
+    return _whole(head, in_order) or b"".join([to_line({**head, **image_id}) for image_id in in_order])
+
+
+def _whole(head: Mapping[str, str], image_ids: Sequence[Mapping[str, str | None]]) -> bytes | None:
+    """Encode all rows in one go: one list of JSON, its boundaries replaced; None where that would not be exact.
+
+    It is exact if each image ID has just the two keys in this order, and nothing is outside of ASCII. Of the bytes
+    that are counted, the first two stand for a key and nothing else, and the third for a key at least: a page with
+    more, fewer or other keys has other counts, and so has one with a value that looks like a key.
+    """
+    count = len(image_ids)
+    try:
+        encoded = orjson.dumps(image_ids)
+        prefix = orjson.dumps(head)[:-1] + b","
+    except orjson.JSONEncodeError:  # a lone surrogate
+        return None
+    keys = (encoded.count(_BEGINNING), encoded.count(_TAG), encoded.count(_KEY))
+    if keys != (count, count, 2 * count) or not (encoded.isascii() and prefix.isascii()):
+        return None
+    following = encoded[2:-1].replace(b"}," + _BEGINNING, b"}\n" + prefix + _BEGINNING[1:])
+    return b"%b%b\n" % (prefix, following)
 
 
 def to_line(record: Mapping[str, object]) -> bytes:

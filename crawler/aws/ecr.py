@@ -179,7 +179,7 @@ class EcrRegistry:
 
         async def send(keys: Keys) -> bytes:
             signed = endpoint.signed(keys, headers, body)
-            status, answered, data = await self._pool.request("POST", endpoint.route, signed, body)
+            status, answered, data = await self._pool.exchange("POST", endpoint.route, signed, body)
             if status != 200:  # noqa: PLR2004 RFC 9110 §15.3.1
                 what = f"ecr:{operation} of registry {self._registry_id} in {endpoint.region}"
                 raise translate(status, answered, data, doing=what)
@@ -232,7 +232,8 @@ def _image_ids(body: bytes) -> Page[ImageId]:
     try:
         # Two comprehensions over types: a third of the time that a loop with its own checks takes.
         digests: set[object] = {type(row["imageDigest"]) for row in rows}
-        tags: set[object] = {type(row.get("imageTag")) for row in rows}
+        # An untagged one gets its None here, as the encoder of rows likes it.
+        tags: set[object] = {type(row.setdefault("imageTag", None)) for row in rows}
     except (TypeError, KeyError, AttributeError) as error:
         raise _bad_row(body, "imageIds") from error
     if not (digests <= _STR and tags <= _STR_OR_NULL):

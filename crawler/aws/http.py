@@ -123,6 +123,13 @@ class Pool:
 
     async def request(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None) -> Response:
         """One exchange, whatever its status: 4xx and 5xx are answers, and so is a redirect, which is not followed."""
+        # Not fail_after, which is two generators around this scope.
+        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout):
+            return await self.exchange(method, route, headers, body)
+        raise Transient("Timeout", f"no complete answer from {route.url.host} within {self._timeout:g} s")
+
+    async def exchange(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None) -> Response:
+        """The same without a deadline, for who keeps one already."""
         if self._session is None:
             raise RuntimeError("the pool is not open: use it inside `async with`")
         try:
@@ -130,27 +137,27 @@ class Pool:
         except anyio.WouldBlock:
             await self._slots.acquire()
         try:
-            # Not fail_after, which is two generators around this scope: a tenth of what a small request costs.
-            with anyio.CancelScope(deadline=anyio.current_time() + self._timeout):
-                async with self._session.request(
-                    method,
-                    route.url,
-                    headers=headers,
-                    data=body,
-                    allow_redirects=False,
-                    proxy=route.proxy,
-                    ssl=route.tls,
-                ) as response:
-                    return Response(response.status, response.headers, await _read(response))
+            async with self._session.request(
+                method,
+                route.url,
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                proxy=route.proxy,
+                ssl=route.tls,
+            ) as response:
+                return Response(response.status, response.headers, await _read(response))
         except (aiohttp.ClientError, OSError) as error:
             raise _translate(error, route) from error
         finally:
             self._slots.release()
-        raise Transient("Timeout", f"no complete answer from {route.url.host} within {self._timeout:g} s")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The body, decoded where the server compressed it unasked. Raises a `CrawlError` beyond `BODY_LIMIT`."""
+    length = response.content_length
+    if length is not None and length <= BODY_LIMIT and "Content-Encoding" not in response.headers:
+        return await response.read()
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.content.iter_any():

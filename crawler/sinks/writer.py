@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import anyio
 from anyio import to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream
 
-#: Bytes gathered into one write. What waits while a write is under way goes with the next.
+#: Bytes gathered for one write. Who sends while there are as many waits until they are taken.
 BATCH_BYTES = 1 << 20
+
+#: Seconds that a batch which is not full waits for more: a thread for each small page costs more than the page.
+LINGER = 0.02
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -19,40 +21,67 @@ Send = Callable[[bytes], Awaitable[None]]
 async def writing(write: Callable[[bytes], None]) -> AsyncGenerator[Send]:
     """Give a `send(data)` whose bytes reach `write` in whole pieces, one call of it at a time, in order of arrival.
 
-    Nothing is buffered between: `send` returns when the writer takes the piece. A write that blocks (a full pipe)
-    holds the senders back, and never the event loop, so no request in flight times out because of it. Leaving the
-    context writes what was sent, also when the body failed. An error of `write` cancels the body and leaves in an
-    exception group; a write that never returns is abandoned when the context is cancelled.
+    `send` returns when the piece is among those gathered for the next write. A write that blocks (a full pipe) holds
+    the senders back once a batch has gathered, and never the event loop, so no request in flight times out because of
+    it. Leaving the context writes what was sent, also when the body failed. An error of `write` cancels the body and
+    leaves in an exception group; a write that never returns is abandoned when the context is cancelled.
     """
-    send_end, receive_end = anyio.create_memory_object_stream[bytes](0)
+    writer = _Writer(write)
     failure: Exception | None = None
-
-    async def send(data: bytes) -> None:
-        try:
-            await send_end.send(data)
-        except anyio.BrokenResourceError:
-            # The writer has failed or was cancelled: its own error says why, and our cancellation is on its way. An
-            # error of ours beside it would look like a bug.
-            await anyio.sleep_forever()
-
     async with anyio.create_task_group() as group:
-        group.start_soon(_drain, receive_end, write)
-        async with send_end:
-            try:
-                yield send
-            except Exception as error:  # noqa: BLE001  (raised again below: inside the group it would stop the writer)
-                failure = error
+        group.start_soon(writer.run)
+        try:
+            yield writer.send
+        except Exception as error:  # noqa: BLE001  (raised again below: inside the group it would stop the writer)
+            failure = error
+        writer.close()
     if failure:
         raise failure
 
 
-async def _drain(receive_end: MemoryObjectReceiveStream[bytes], write: Callable[[bytes], None]) -> None:
-    async with receive_end:
-        async for first in receive_end:
-            batch = [first]
-            size = len(first)
-            with suppress(anyio.WouldBlock, anyio.EndOfStream):
-                while size < BATCH_BYTES:
-                    batch.append(receive_end.receive_nowait())
-                    size += len(batch[-1])
-            await to_thread.run_sync(write, b"".join(batch), abandon_on_cancel=True)
+class _Writer:
+    """A batch that gathers while another is written: never more than two in memory, and a piece for each sender.
+
+    Not a memory channel: a rendezvous for each page is two turns of the event loop, which here are one in many pages.
+    """
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._closed = False
+        self._some = anyio.Event()  # something has been gathered, or nothing more will be
+        self._full = anyio.Event()  # and it shall wait no longer
+        self._taken = anyio.Event()
+
+    async def send(self, data: bytes) -> None:
+        while self._size >= BATCH_BYTES:
+            await self._taken.wait()
+        self._pieces.append(data)
+        self._size += len(data)
+        self._some.set()
+        if self._size >= BATCH_BYTES:
+            self._full.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._some.set()
+        self._full.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._some.wait()
+            with anyio.move_on_after(LINGER):
+                await self._full.wait()
+            if not self._pieces:
+                return
+            await to_thread.run_sync(self._write, self._take(), abandon_on_cancel=True)
+
+    def _take(self) -> bytes:
+        batch = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        self._taken.set()
+        self._taken = anyio.Event()
+        if not self._closed:
+            self._some, self._full = anyio.Event(), anyio.Event()
+        return batch

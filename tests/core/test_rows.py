@@ -48,6 +48,51 @@ def test_any_text_comes_back_as_it_was(
         ]  # fmt: skip
 
 
+#: Values that look like what the encoder of whole pages counts and replaces.
+traps = (
+    st.sampled_from(
+        [
+            '{"imageDigest":',
+            '"},{"imageDigest":"',
+            ',"imageTag":',
+            '":',
+            "\\",
+            '"',
+            "null},{",
+            "}\n",
+            "[{",
+            "v1",
+            "\u2028",
+        ]
+    )
+    | names
+)
+#: As no server should send them, too: keys in another order, missing, or more of them.
+odd_image_ids = st.permutations(["imageDigest", "imageTag", "imageStatus"]).flatmap(
+    lambda keys: st.fixed_dictionaries({}, optional={key: traps | st.none() for key in keys})
+)
+
+
+@given(names | traps, st.lists(odd_image_ids, max_size=5))
+@example("a", [{"imageTag": "v1", "imageDigest": "d"}, {"imageDigest": "d", "imageTag": None}])
+@example("a", [{"imageDigest": '{"imageDigest":', "imageTag": ',"imageTag":'}, {"imageDigest": "d"}])
+@example("a", [{"imageDigest": "d", "imageTag": "t", "imageStatus": "s"}, {}])
+def test_a_page_in_one_go_is_the_same_as_row_by_row(repository: str, image_ids: list[ImageId]) -> None:
+    row_by_row = [
+        to_line(
+            {
+                "registryId": "1",
+                "region": "r",
+                "repositoryName": repository,
+                "imageDigest": image_id.get("imageDigest"),
+                "imageTag": image_id.get("imageTag"),
+            }
+        )
+        for image_id in image_ids
+    ]
+    assert encode("1", "r", repository, image_ids) == b"".join(row_by_row)
+
+
 @nasty
 def test_nasty_names_one_by_one(name: str) -> None:
     encoded = encode("1", "r", name, [{"imageDigest": name, "imageTag": name}])

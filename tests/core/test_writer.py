@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import anyio
@@ -21,6 +21,9 @@ from tests.fakes import LONGEST, ListSink, World, image, leaves, small_tree
 
 # Threads take real time, so these run on real clocks: a virtual one would jump while a write is under way.
 both = pytest.mark.parametrize("backend", ["trio", "asyncio"])
+
+#: As much as is gathered for one write.
+FULL = b"x" * BATCH_BYTES
 
 DISK_FULL = Fatal("WriteFailed", "No space left on device")
 
@@ -91,17 +94,31 @@ def test_a_write_that_blocks_holds_the_senders_back_and_nobody_else(backend: str
         async with writing(reader.write) as send, anyio.create_task_group() as group:
             group.start_soon(send_and_tell, b"one\n")
             await until(reader.reached)  # the loop turns while the write blocks
-            for data in (b"two\n", b"three\n", b"four\n"):
+            for data in (FULL, b"two\n", b"three\n"):
                 group.start_soon(send_and_tell, data)
                 for _ in range(20):
                     await checkpoint()
-            assert sent == [b"one\n"]
+            assert sent == [b"one\n", FULL]  # one batch gathers beside the one that is written, and no more
             reader.reads_on.set()
         assert len(sent) == 4
 
     anyio.run(main, backend=backend)
     # What waited went with one write, in order of arrival.
-    assert reader.taken == [b"one\n", b"two\nthree\nfour\n"]
+    assert reader.taken == [b"one\n", FULL, b"two\nthree\n"]
+
+
+@both
+def test_small_pieces_that_come_one_after_the_other_share_a_write(backend: str) -> None:
+    taken: list[bytes] = []
+
+    async def main() -> None:
+        async with writing(taken.append) as send:
+            for number in range(100):
+                await send(b"%d\n" % number)
+                await checkpoint()
+
+    anyio.run(main, backend=backend)
+    assert len(taken) < 10
 
 
 def test_a_batch_is_bounded(reader: Reader) -> None:
@@ -186,21 +203,15 @@ def test_a_write_that_never_returns_is_abandoned_on_cancellation(
 def test_a_crawl_whose_writer_fails_ends_with_that_error_alone(backend: str, broken: str) -> None:
     written: list[bytes] = []
 
-    def fails_after_one() -> Callable[[bytes], None]:
-        calls = iter(range(1))
-
-        def write(_: bytes) -> None:
-            if next(calls, None) is None:
-                raise DISK_FULL
-
-        return write
+    def fails(_: bytes) -> None:
+        raise DISK_FULL
 
     async def main() -> None:
         accounts = [Account(f"{number:012}") for number in range(20)]
         world = World({(account.account_id, "east"): small_tree("a", "b", "c") for account in accounts})
         async with (
-            writing(written.append if broken == "rows" else fails_after_one()) as to_ledger,
-            writing(written.append if broken == "ledger" else fails_after_one()) as to_rows,
+            writing(written.append if broken == "rows" else fails) as to_ledger,
+            writing(written.append if broken == "ledger" else fails) as to_rows,
         ):
             crawl = Crawl(
                 world, NdjsonSink(to_rows), Ledger(to_ledger), limits=Limits(), policy=LONGEST, wanted=Filter()
