@@ -2,14 +2,18 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test lint types constraints clean help
+.PHONY: demo test bench lint types constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
-	@echo 'make constraints  pin the newest versions that pyproject.toml allows'
+	@echo 'make lint, types  each part of it alone'
+	@echo 'make bench        measure the crawler beside its peers; takes an hour, and a machine with two idle cores'
+	@echo 'make constraints  pin the newest versions that pyproject.toml allows (needs uv)'
+	@echo 'make clean        remove .venv and caches'
 
 # Hashes for all that is downloaded; the project itself has none to check, so it is installed without dependencies.
 .venv/ready: constraints.txt pyproject.toml
+	@echo 'Making .venv with all that demo and tests need: about two minutes, the first time.'
 	$(PYTHON) -m venv .venv
 	$(bin)/python -m pip install --quiet --require-hashes --requirement constraints.txt
 	$(bin)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -29,6 +33,9 @@ types: .venv/ready
 
 test: lint types
 	$(bin)/pytest
+
+bench: .venv/ready
+	$(bin)/python -m benchmarks all
 
 constraints:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \

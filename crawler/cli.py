@@ -12,7 +12,7 @@ from cyclopts.config import Env
 
 from crawler import __version__
 from crawler.errors import UsageError
-from crawler.model import ImageStatus, Outcome, TagStatus
+from crawler.model import COMPLETE, ImageStatus, Outcome, TagStatus
 
 _WHAT = Group("What to crawl", sort_key=1)
 _WHERE = Group("Where results go", sort_key=2)
@@ -28,7 +28,8 @@ app = App(
         "Rows go to standard output, everything else to standard error. Exit code: 0 complete; 3 some unit was denied "
         "or failed, the rows of all others are there; 2 usage or accounts file; 1 fatal; 130 or 143 after a signal; "
         "141 when the reader of standard output has gone.\n\n"
-        "Every option is also an environment variable: --targets-at-once is CRAWLER_TARGETS_AT_ONCE."
+        "An option with several values is repeated, or they stand between commas. Every option is also an environment "
+        "variable: --targets-at-once is CRAWLER_TARGETS_AT_ONCE."
     ),
     version=__version__,
     config=Env("CRAWLER_"),
@@ -45,12 +46,11 @@ def _pieces(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _outcomes(values: tuple[str, ...]) -> frozenset[Outcome]:
-    try:
-        return frozenset(Outcome(piece.upper().replace("-", "_")) for piece in _pieces(values))
-    except ValueError as error:
-        raise UsageError(
-            f"--tolerate: {error}; choose from {', '.join(outcome.lower() for outcome in Outcome)}"
-        ) from None
+    choices = {outcome.lower(): outcome for outcome in Outcome if outcome not in COMPLETE}
+    for piece in _pieces(values):
+        if piece.lower() not in choices:
+            raise UsageError(f"--tolerate {piece}: cannot be tolerated; choose from {', '.join(choices)}")
+    return frozenset(choices[piece.lower()] for piece in _pieces(values))
 
 
 @app.default
@@ -61,9 +61,9 @@ def crawl(
         Parameter(
             group=_WHAT,
             allow_leading_hyphen=True,
-            help="File that names the accounts; - for standard input. See `crawler schema`.",
+            help="File that names the accounts; - for standard input. See `crawler schema`. Required.",
         ),
-    ],
+    ] = "",
     account: Annotated[
         tuple[str, ...], Parameter(group=_WHAT, help="Only these accounts: ids, names or globs of names.")
     ] = (),
@@ -93,9 +93,17 @@ def crawl(
         ),
     ] = "-",
     ledger: Annotated[
-        str | None, Parameter(group=_WHERE, help="File for the outcome of every target and repository, as NDJSON.")
+        str | None,
+        Parameter(
+            group=_WHERE,
+            allow_leading_hyphen=True,
+            help="File for the outcome of every target and repository, as NDJSON.",
+        ),
     ] = None,
-    report: Annotated[str | None, Parameter(group=_WHERE, help="File for the summary of the run, as JSON.")] = None,
+    report: Annotated[
+        str | None,
+        Parameter(group=_WHERE, allow_leading_hyphen=True, help="File for the summary of the run, as JSON."),
+    ] = None,
     tolerate: Annotated[
         tuple[str, ...], Parameter(group=_WHERE, help="Outcomes that do not make the exit code 3, as in `denied`.")
     ] = (),
@@ -133,6 +141,8 @@ def crawl(
     quiet: Annotated[bool, Parameter(group=_SHOWN, help="Show no progress and no summary.")] = False,
 ) -> int:
     """Crawl."""
+    if not accounts:
+        raise UsageError("--accounts is missing: crawler --accounts accounts.yaml, or crawler --help")
     from crawler import job, logs  # noqa: PLC0415  (AWS's libraries take half a second, --help shall not)
 
     logs.configure(log_format, verbose)
@@ -232,6 +242,13 @@ def emulator(
         )
         if write_accounts:
             Path(write_accounts).write_text(made.accounts_yaml(), encoding="utf-8")
+        told = (
+            f", with --accounts {write_accounts}" if write_accounts else "; --write-accounts FILE makes a file for it"
+        )
+        sys.stderr.write(
+            f"{len(made.accounts)} accounts, the hub {made.hub} among them; any role may be assumed. Paste the line "
+            f"below into another shell and crawl there{told}. Ctrl-C ends it.\n"
+        )
         run(made, options, host=host, port=port)
     except (ValueError, OSError) as error:
         raise UsageError(f"emulator: {error}") from error
@@ -253,3 +270,8 @@ def main() -> None:
     except UsageError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
+    except KeyboardInterrupt:  # before the crawl, which has its own way to stop
+        sys.exit(130)
+    except BrokenPipeError:  # of `schema | head`; the interpreter would try once more when it ends
+        sys.stdout = None
+        sys.exit(141)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -11,11 +12,23 @@ from functools import partial
 
 import anyio
 
-from crawler.errors import CrawlError, Denied, Fatal, KeysUnknown, Refused, Transient
+from crawler.errors import ChainBroken, CrawlError, Denied, Fatal, KeysUnknown, Refused, Transient
 from crawler.fanout import for_each, take
 from crawler.governor import Governor
 from crawler.ledger import Ledger
-from crawler.model import Account, Chain, Fetch, ItemT, Organization, Outcome, Result, Target, Unit
+from crawler.model import (
+    INTERRUPTED,
+    NOT_REACHED,
+    Account,
+    Chain,
+    Fetch,
+    ItemT,
+    Organization,
+    Outcome,
+    Result,
+    Target,
+    Unit,
+)
 from crawler.pages import pages
 from crawler.registry import Registries, Registry
 from crawler.retry import RetryPolicy, deadline, retry
@@ -109,9 +122,11 @@ class Crawl:
 
     async def _account(self, account: Account) -> None:
         targets: deque[Target] = deque()
+        enabled: set[str] = set()
 
         async def find_targets(_: Chain) -> Outcome:
             regions = await self._registries.regions(account)
+            enabled.update(name for name, told in regions.items() if told)
             # Named twice is crawled once: a repeated target would repeat its rows.
             registry_ids = dict.fromkeys((account.account_id, *account.registries))
             targets.extend(
@@ -123,22 +138,27 @@ class Crawl:
 
         result, _ = await self._settle(Unit(account, account.account_id), find_targets)
         if result.outcome is Outcome.OK:
-            await self._targets_of(targets)
+            await self._targets_of(targets, enabled)
         else:
             await self._ledger.record(result)
 
-    async def _targets_of(self, targets: deque[Target]) -> None:
-        """Crawl the targets of one account, and tell its regions that are not enabled from keys that are wrong."""
+    async def _targets_of(self, targets: deque[Target], enabled: AbstractSet[str]) -> None:
+        """Crawl the targets of one account, and tell its regions that are not enabled from keys that are wrong.
+
+        Where one region knew the keys, another that does not is not enabled: unless AWS has just called it so.
+        """
         doubtful: list[Result] = []
         answered = False
 
         async def crawl_target(target: Target) -> None:
             nonlocal answered
             result, error = await self._target(target)
-            if isinstance(error, KeysUnknown) and not result.chain.pages:
+            if isinstance(error, KeysUnknown) and not result.chain.pages and target.region not in enabled:
                 doubtful.append(result)
                 return
-            answered = answered or result.chain.pages > 0 or isinstance(error, Denied)
+            # A refusal is an answer, if it is ECR's own and not that of what was to find keys.
+            knew = isinstance(error, Denied) and not isinstance(error, KeysUnknown) and result.chain.attempts > 0
+            answered = answered or result.chain.pages > 0 or knew
             await self._ledger.record(result)
 
         try:
@@ -146,7 +166,6 @@ class Crawl:
                 await for_each(crawl_target, taken, at_once=self._targets)
         finally:
             for result in doubtful:
-                # Where one region knew the keys, one that does not is not enabled. Where none did, they are wrong.
                 await self._ledger.record(replace(result, outcome=Outcome.REGION_DISABLED) if answered else result)
             for target in targets:
                 await self._ledger.record(missed(Unit.of(target)))
@@ -158,9 +177,14 @@ class Crawl:
         waiting: deque[str] = deque()
 
         async def names(fetch: Fetch[str], chain: Chain) -> AsyncGenerator[str]:
+            seen: set[str] = set()
             async with aclosing(pages(fetch, chain)) as listing:
                 async for page in listing:
-                    waiting.extend(name for name in page.items if self._wanted.repository(target.account, name))
+                    new = [name for name in dict.fromkeys(page.items) if name not in seen]
+                    if page.items and not new:
+                        raise ChainBroken("RepeatedPage", f"page {chain.pages} names only repositories named before")
+                    seen.update(new)
+                    waiting.extend(name for name in new if self._wanted.repository(target.account, name))
                     while waiting:
                         yield waiting.popleft()
 
@@ -227,9 +251,9 @@ class Crawl:
         except CrawlError as failure:
             error = failure
         except BaseException:
-            await self._ledger.record(
-                ended(Outcome.FAILED, "Interrupted", "the run, or its target, stopped before it ended")
-            )
+            trouble = f"; its last request failed: {chain.trouble}" if chain.trouble else ""
+            message = f"the run, or its target, stopped before it ended{trouble}"
+            await self._ledger.record(ended(Outcome.FAILED, INTERRUPTED, message))
             raise
         # Only a repository can be gone. A target that says so has not been listed, and must not count as complete.
         gone_at_large = error.outcome is Outcome.GONE and unit.repository is None
@@ -238,4 +262,4 @@ class Crawl:
 
 def missed(unit: Unit) -> Result:
     """The result of a unit that was known when the run or its target stopped, and not begun."""
-    return Result(unit, Outcome.FAILED, "NotReached", "the run, or its target, stopped before its turn")
+    return Result(unit, Outcome.FAILED, NOT_REACHED, "the run, or its target, stopped before its turn")

@@ -22,7 +22,8 @@ def demonstrate(output: str, *, accounts: int, seed: int) -> int:
         accounts_file = Path(folder, "accounts.yaml")
         accounts_file.write_text(estate.accounts_yaml())
         command = [sys.executable, "-m", "crawler", "--accounts", str(accounts_file), "--output", output]
-        sys.stderr.write(f"An emulated AWS answers at {emulator.url}.\n$ {' '.join(command)}\n")
+        shown = f"crawler --accounts accounts.yaml --output {output}"
+        sys.stderr.write(f"An emulated AWS with {accounts} accounts and a hub answers at {emulator.url}.\n$ {shown}\n")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CRAWLER_"))}
         # The emulator's own environment wins over the user's, whose real keys have no business here.
         crawl = subprocess.run(command, env=environment | emulator.environment(), check=False)  # noqa: S603  (our own command line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -18,13 +19,13 @@ import anyio
 from rich.console import Console
 
 from crawler import __version__
-from crawler.accounts import AccountsFile, Selection, load, select
+from crawler.accounts import MAX_BYTES, AccountsFile, Selection, load, select
 from crawler.aws import AwsRegistries
 from crawler.crawl import Crawl, Filter, Limits
 from crawler.engines.local import Stop
 from crawler.errors import CrawlError, Fatal, ReaderGone, UsageError
 from crawler.ledger import Ledger
-from crawler.model import Account, ImageStatus, Outcome, TagStatus
+from crawler.model import Account, ImageStatus, Outcome, Result, TagStatus, Unit
 from crawler.progress import progress
 from crawler.report import Ending, Terminal, as_json, printable, summarize
 from crawler.retry import RetryPolicy
@@ -85,33 +86,47 @@ class Settings:
 
 def start(settings: Settings) -> int:
     """Run to the end and return the exit code. Raises `UsageError` before anything was asked of AWS."""
-    return anyio.run(run, settings, backend_options={"use_uvloop": find_spec("uvloop") is not None})
-
-
-async def run(settings: Settings) -> int:
-    """Crawl as `settings` say; publish the files; print the summary."""
+    _raise_descriptors()
+    # Reading and opening may block (a terminal, a pipe without a reader). Out of the event loop, Ctrl-C ends that.
     file = _read(settings)
-    console = Terminal()
-    for warning in file.warnings:
-        logger.warning(printable(warning))
-    started = datetime.now(UTC)
-    stop, ledger = Stop(), Ledger()
     with ExitStack() as files:
         # All are opened before the first request: what cannot be written shall not cost a night.
         output = files.enter_context(Output(settings.output))
         ledger_file = files.enter_context(Output(settings.ledger)) if settings.ledger else None
         report_file = files.enter_context(Output(settings.report)) if settings.report else None
-        failure = await _crawl(settings, file, output, ledger_file, stop=stop, ledger=ledger, console=console)
-        verdict = partial(_verdict, settings, stop, ledger)
-        if verdict(failure)[1] in (COMPLETE, INCOMPLETE):
-            failure = _publish(output)
-        if ledger_file:
-            failure = _publish(ledger_file) or failure
-        ending = Ending(*verdict(failure), started, datetime.now(UTC))
-        if report_file:
-            text = as_json(ledger, ending, version=__version__, settings=_shown(settings))
-            failure = _publish(report_file, text) or failure
-            ending = Ending(*verdict(failure), started, ending.ended)
+        main = partial(run, settings, file, output, ledger_file, report_file)
+        return anyio.run(main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+
+
+def _raise_descriptors() -> None:
+    """Ask for as many open files as the system allows: each connection is one, and 1,024 is a usual default."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems call no limit a number that they do not take back
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def run(
+    settings: Settings, file: AccountsFile, output: Output, ledger_file: Output | None, report_file: Output | None
+) -> int:
+    """Crawl as `settings` say; publish the files; print the summary."""
+    console = Terminal()
+    for warning in file.warnings:
+        logger.warning(printable(warning))
+    accounts = "an organization" if file.organization else len(file.accounts)
+    logger.info("crawling", extra={"accounts_selected": accounts, **_shown(settings)})
+    started = datetime.now(UTC)
+    stop, ledger = Stop(), Ledger()
+    failure = await _crawl(settings, file, output, ledger_file, stop=stop, ledger=ledger, console=console)
+    verdict = partial(_verdict, settings, stop, ledger)
+    if verdict(failure)[1] in (COMPLETE, INCOMPLETE):
+        failure = _publish(output)
+    if ledger_file:
+        failure = _publish(ledger_file) or failure
+    ending = Ending(*verdict(failure), started, datetime.now(UTC))
+    if report_file:
+        text = as_json(ledger, ending, version=__version__, settings=_shown(settings))
+        failure = _publish(report_file, text) or failure
+        ending = Ending(*verdict(failure), started, ending.ended)
     if not settings.quiet and ending.exit_code != READER_GONE:
         with suppress(OSError):  # a terminal that went away
             summarize(console, ledger, ending)
@@ -134,15 +149,34 @@ def _publish(file: Output, text: bytes = b"") -> Fatal | None:
 
 def _read(settings: Settings) -> AccountsFile:
     """Load the accounts file, and of its accounts those that were asked for."""
+    _keep_apart(settings)
     try:
-        text = sys.stdin.buffer.read() if settings.accounts == "-" else Path(settings.accounts).read_bytes()
+        # One byte more than is allowed tells a file that is too large; the rest of it need not be in memory.
+        with sys.stdin.buffer if settings.accounts == "-" else Path(settings.accounts).open("rb") as source:
+            text = source.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{settings.accounts}: cannot be read: {error.strerror}") from error
     file = load(settings.accounts, text)
     if file.organization:
         return file
-    accounts = select(file.accounts, settings.account, settings.account_tag)
-    return replace(file, accounts=tuple(_in_regions(account, settings.region) for account in accounts))
+    return replace(file, accounts=select(file.accounts, settings.account, settings.account_tag))
+
+
+def _keep_apart(settings: Settings) -> None:
+    """Refuse names that would have one file overwrite another."""
+    names: dict[Path, str] = {}
+    for option in ("accounts", "output", "ledger", "report"):
+        name: str | None = getattr(settings, option)
+        if name == "":
+            raise UsageError(f"--{option} is empty: name a file, or leave the option out")
+        if name is None or (name == "-" and option in ("accounts", "output")):
+            continue
+        if name == "-":
+            raise UsageError(f"--{option} -: standard output is for the rows; name a file")
+        path = Path(os.path.realpath(name))
+        if path in names and (path.is_file() or not path.exists()):
+            raise UsageError(f"--{names[path]} and --{option} are the same file, {name}: one would overwrite the other")
+        names[path] = option
 
 
 async def _crawl(
@@ -180,7 +214,7 @@ async def _crawl(
                 policy=settings.policy(),
                 wanted=settings.filter(),
             )
-            await stop.run(partial(_all, crawl, settings, file))
+            await stop.run(partial(_all, crawl, ledger, settings, file))
     except (CrawlError, BaseExceptionGroup) as error:
         failure = _fatal(error)
         if failure is None:
@@ -189,19 +223,21 @@ async def _crawl(
     return None
 
 
-async def _all(crawl: Crawl, settings: Settings, file: AccountsFile) -> None:
-    if file.organization:
-        # The pattern of all members, so that --region holds for each.
-        organization = replace(file.organization, member=_in_regions(file.organization.member, settings.region))
-        await crawl.organization(organization, Selection(settings.account, settings.account_tag).selects)
-    else:
+async def _all(crawl: Crawl, ledger: Ledger, settings: Settings, file: AccountsFile) -> None:
+    if not file.organization:
         await crawl.accounts(file.accounts)
+        return
+    unmatched = set(settings.account)
 
+    def selects(account: Account) -> bool:
+        unmatched.difference_update([name for name in unmatched if Selection([name]).selects(account)])
+        return Selection(settings.account, settings.account_tag).selects(account)
 
-def _in_regions(account: Account, regions: tuple[str, ...]) -> Account:
-    """Take plain --region names at their word where the account says `all`: nothing is left to ask AWS."""
-    plain = regions and not any(set(region) & set("*?[") for region in regions)
-    return replace(account, regions=regions) if plain and account.regions == ("all",) else account
+    await crawl.organization(file.organization, selects)
+    for name in sorted(unmatched):
+        # In a file this is known before the crawl; here it is what the crawl could not find.
+        message = f"--account {name}: no active account of the organization has this id or name"
+        await ledger.record(Result(Unit(), Outcome.FAILED, "SelectorUnmatched", message))
 
 
 @asynccontextmanager
@@ -236,15 +272,35 @@ def _verdict(settings: Settings, stop: Stop, ledger: Ledger, failure: Fatal | No
         gone = isinstance(failure, ReaderGone)
         return ("interrupted", READER_GONE, str(failure)) if gone else ("failed", FATAL, str(failure))
     if stop.signal:
-        unwritten = "; rows that their reader did not take are lost" if stop.cut_short else ""
-        return "interrupted", 128 + stop.signal, f"{stop.signal.name} received{unwritten}"
-    if not ledger.totals.targets:
-        return "failed", USAGE, "nothing to crawl: no account or region matches what was asked for"
-    if ledger.incomplete(settings.tolerate):
-        return "incomplete", INCOMPLETE, None
+        if stop.cut_short:
+            rest = "; rows that their reader did not take are lost"
+        else:
+            rest = f"; the rows so far are in {settings.output}.partial" if settings.output != "-" else ""
+        return "interrupted", 128 + stop.signal, f"{stop.signal.name} received{rest}"
+    if nothing := _nothing_matches(settings, ledger):
+        return "failed", USAGE, nothing
+    if missing := ledger.incomplete(settings.tolerate):
+        return "incomplete", INCOMPLETE, f"{_units(missing)} missing, exit code {INCOMPLETE}"
     if tolerated := ledger.incomplete():
-        return "tolerated", COMPLETE, f"{tolerated:,} units are missing, whose outcomes --tolerate names"
+        return "tolerated", COMPLETE, f"{_units(tolerated)} missing, with outcomes that --tolerate names"
     return "complete", COMPLETE, None
+
+
+def _nothing_matches(settings: Settings, ledger: Ledger) -> str | None:
+    """Tell what was asked for and exists nowhere: a slip of the pen must not read as an empty company."""
+    totals = ledger.totals
+    if not totals.targets:
+        options = {"account": settings.account, "account-tag": settings.account_tag, "region": settings.region}
+        selected = " ".join(f"--{name} {','.join(given)}" for name, given in options.items() if given)
+        return f"nothing to crawl: no account or region matches {selected or 'the accounts file'}"
+    if settings.repository and totals.listed and not totals.repositories:
+        globs = ",".join(settings.repository)
+        return f"--repository {globs} matches none of {totals.listed:,} repositories; globs match whole names, by case"
+    return None
+
+
+def _units(count: int) -> str:
+    return "1 account, target or repository is" if count == 1 else f"{count:,} accounts, targets or repositories are"
 
 
 def _shown(settings: Settings) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
@@ -9,8 +10,10 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from crawler.model import COMPLETE, Outcome, Result
+from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Outcome, Result
 from crawler.rows import to_line
+
+logger = logging.getLogger(__name__)
 
 #: Failures kept in memory for the summary; the ledger file has them all.
 FAILURES_KEPT = 100
@@ -21,15 +24,21 @@ LAST_WORDS = 0.5
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over all units recorded so far. `requests` counts attempts, so `requests - pages` failed."""
+    """Sums over all units recorded so far.
+
+    `requests` counts attempts, so `requests - pages` failed. `listed` counts names of repositories, wanted or not;
+    `stopped` the units that a stop left behind, which `Ledger.failures` leaves out: they have failed at nothing.
+    """
 
     targets: Counter[Outcome] = field(default_factory=Counter[Outcome])
     repositories: Counter[Outcome] = field(default_factory=Counter[Outcome])
+    listed: int = 0
     rows: int = 0
     pages: int = 0
     requests: int = 0
     throttled: int = 0
     restarts: int = 0
+    stopped: int = 0
 
     def outcomes(self) -> Counter[Outcome]:
         """Units of both kinds by outcome."""
@@ -49,6 +58,7 @@ class Ledger:
         totals = self.totals
         if result.unit.repository is None:
             totals.targets[result.outcome] += 1
+            totals.listed += result.chain.items
         else:
             totals.repositories[result.outcome] += 1
             totals.rows += result.chain.items
@@ -56,8 +66,11 @@ class Ledger:
         totals.requests += result.chain.attempts
         totals.throttled += result.chain.throttled
         totals.restarts += result.chain.restarts
-        if result.outcome not in COMPLETE and len(self.failures) < FAILURES_KEPT:
+        if result.code in (INTERRUPTED, NOT_REACHED):
+            totals.stopped += 1
+        elif result.outcome not in COMPLETE and len(self.failures) < FAILURES_KEPT:
             self.failures.append(result)
+        _tell(result)
         if self.send is not None:
             with anyio.move_on_after(LAST_WORDS, shield=True):
                 await self.send(line(result))
@@ -71,27 +84,40 @@ class Ledger:
         return sum(count for outcome, count in self.totals.outcomes().items() if outcome not in fine)
 
 
+def _tell(result: Result) -> None:
+    """Log the result: what is missing and whole targets for `-v`, each repository for `-vv`."""
+    minor = result.unit.repository is not None and result.outcome in COMPLETE
+    level = logging.DEBUG if minor else logging.INFO
+    if logger.isEnabledFor(level):
+        told = fields(result)
+        reason = told.pop("message")  # a log record has a message of its own, and refuses another
+        logger.log(level, "ended", extra=told | {"reason": reason})
+
+
 def line(result: Result) -> bytes:
-    """The result as one line of NDJSON, newline included. Keys and their order are part of the interface."""
+    """The result as one line of NDJSON, newline included."""
+    return to_line(fields(result))
+
+
+def fields(result: Result) -> dict[str, object]:
+    """The result as a record. Keys and their order are part of the interface."""
     unit, chain = result.unit, result.chain
-    return to_line(
-        {
-            "registryId": unit.registry_id,
-            "region": unit.region,
-            "repositoryName": unit.repository,
-            "outcome": result.outcome,
-            "code": result.code,
-            "message": result.message,
-            "pages": chain.pages,
-            # A target's own pages hold repositories; its rows are those of its repositories, each on its own line.
-            "rows": chain.items if unit.repository is not None else 0,
-            "repositories": chain.items if unit.repository is None else None,
-            "attempts": chain.attempts,
-            "throttled": chain.throttled,
-            "restarts": chain.restarts,
-            "seconds": round(result.seconds, 3),
-            "lastTokenHash": chain.last_token_hash,
-            "accountId": unit.account.account_id if unit.account else None,
-            "accountName": (unit.account.name or None) if unit.account else None,
-        }
-    )
+    return {
+        "registryId": unit.registry_id,
+        "region": unit.region,
+        "repositoryName": unit.repository,
+        "outcome": result.outcome,
+        "code": result.code,
+        "message": result.message,
+        "pages": chain.pages,
+        # A target's own pages hold repositories; its rows are those of its repositories, each on its own line.
+        "rows": chain.items if unit.repository is not None else 0,
+        "repositories": chain.items if unit.repository is None else None,
+        "attempts": chain.attempts,
+        "throttled": chain.throttled,
+        "restarts": chain.restarts,
+        "seconds": round(result.seconds, 3),
+        "lastTokenHash": chain.last_token_hash,
+        "accountId": unit.account.account_id if unit.account else None,
+        "accountName": (unit.account.name or None) if unit.account else None,
+    }

@@ -20,6 +20,9 @@ class Outcome(StrEnum):
     FAILED = "FAILED"
 
 
+#: Codes of units that a stop left behind: begun and not ended, and known but not begun.
+INTERRUPTED, NOT_REACHED = "Interrupted", "NotReached"
+
 #: Outcomes that leave nothing out. All others make the run incomplete, unless tolerated.
 #: A region that is not enabled holds nothing, and a repository that is gone has nothing left to list.
 COMPLETE = frozenset({Outcome.OK, Outcome.EMPTY, Outcome.GONE, Outcome.REGION_DISABLED})
@@ -137,7 +140,8 @@ class Chain:
 
     `pages` are answers received, `items` what they held, `attempts` requests sent (so `attempts - pages` failed),
     `last_token_hash` names the token of the newest page asked for, None while that is the first. `restarts` counts new
-    beginnings after a refused token: the rows of the pages before may then have come twice.
+    beginnings after a refused token: the rows of the pages before may then have come twice. `trouble` is what the
+    newest request failed with, None where it did not.
     """
 
     pages: int = 0
@@ -146,6 +150,7 @@ class Chain:
     throttled: int = 0
     last_token_hash: str | None = None
     restarts: int = 0
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from crawler.ledger import Ledger
 LIVE_EVERY = 0.25
 LINES_EVERY = 30.0
 
+#: Seconds before the first line: whoever waits for a run that does not start wants to know soon.
+FIRST_LINE = 5.0
+
 
 @asynccontextmanager
 async def progress(ledger: Ledger, console: Console, *, quiet: bool = False) -> AsyncGenerator[None]:
@@ -49,9 +52,10 @@ async def _show_live(ledger: Ledger, console: Console) -> None:
 
 async def _show_lines(ledger: Ledger, console: Console) -> None:
     started = anyio.current_time()
+    await anyio.sleep(FIRST_LINE)
     while True:
-        await anyio.sleep(LINES_EVERY)
         console.print(_line(ledger, anyio.current_time() - started), highlight=False, soft_wrap=True)
+        await anyio.sleep(LINES_EVERY)
 
 
 def _line(ledger: Ledger, seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
 from crawler.model import Account, Fetch, ImageId, Organization, Target
@@ -30,9 +30,10 @@ class Registries(Protocol):
         """The active accounts of an organization. Makes its own attempts last: retries inside, then `CrawlError`."""
         ...
 
-    async def regions(self, account: Account) -> tuple[str, ...]:
-        """The regions of the account's list that are enabled for it; plain names are taken at their word.
+    async def regions(self, account: Account) -> Mapping[str, bool]:
+        """The regions of the account's list, each with whether AWS itself calls it enabled there.
 
+        Plain names are taken at their word, and so are those of the partition where AWS may not be asked: False.
         Assumes the account's role where it has to ask. Retries inside, then `CrawlError`.
         """
         ...

@@ -13,16 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from crawler.ledger import Ledger
-from crawler.model import COMPLETE, Outcome, Result
+from crawler.model import Outcome, Result
 
 #: Failures shown on the terminal. The report has some more, the ledger all.
 FAILURES_SHOWN = 20
 
-_NEXT_STEP = {
-    Outcome.DENIED: "Denied: check the role's name, its trust and its policy (README, “Permissions”); then run again.",
-    Outcome.THROTTLED: "Throttled: run again with a lower --requests-per-target, or with --max-rps.",
-    Outcome.FAILED: "Failed: the messages say why; most pass, so run again. --ledger FILE has every unit's last state.",
-}
+_KEYS_REFUSED = ("InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure")
+_SIGNATURE_REFUSED = ("SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature")
+_KEYS_ENDED = ("ExpiredTokenException", "ExpiredToken")
+_NO_KEYS = ("NoCredentials", "CredentialsUnusable", "UnknownProfile", "SsoSessionExpired")
+_SETTINGS = ("BadRequest", "EndpointRefused", "BadCaBundle", "CertificateRefused", "ParentNotFoundException")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ def as_json(ledger: Ledger, ending: Ending, *, version: str, settings: dict[str,
         "targets": {str(outcome): totals.targets[outcome] for outcome in Outcome},
         "repositories": {str(outcome): totals.repositories[outcome] for outcome in Outcome},
         "failures": [_failure(result) for result in ledger.failures],
-        "failuresOmitted": _not_fine(ledger) - len(ledger.failures),
+        "failuresOmitted": _failed(ledger) - len(ledger.failures),
+        "stopped": totals.stopped,
         "settings": settings,
         "version": version,
     }
@@ -76,10 +77,6 @@ def _failure(result: Result) -> dict[str, str | None]:
         "code": result.code,
         "message": result.message,
     }
-
-
-def _not_fine(ledger: Ledger) -> int:
-    return sum(count for outcome, count in ledger.totals.outcomes().items() if outcome not in COMPLETE)
 
 
 class Terminal(Console):
@@ -100,25 +97,54 @@ def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
     """Print what was crawled, what is missing and why, and what to do next."""
     totals = ledger.totals
     repositories, targets = totals.repositories.total(), totals.targets.total()
-    console.print(
+    _say(
+        console,
         f"{totals.rows:,} rows from {repositories:,} repositories in {targets:,} targets, {ending.seconds:,.1f} s, "
-        f"{totals.requests:,} requests ({totals.throttled:,} throttled)",
-        highlight=False,
-        soft_wrap=True,
+        f"{totals.requests:,} ECR requests ({totals.throttled:,} throttled)",
     )
     if totals.outcomes():
         console.print(_outcomes(ledger))
     for result in islice(ledger.failures, FAILURES_SHOWN):
         console.print(Text(printable(describe(result))), soft_wrap=True)
-    if more := _not_fine(ledger) - min(len(ledger.failures), FAILURES_SHOWN):
-        console.print(f"… and {more:,} more: --ledger FILE has them all", highlight=False)
-    for outcome, step in _NEXT_STEP.items():
-        if totals.outcomes()[outcome]:
-            console.print(step, highlight=False, soft_wrap=True)
+    if more := _failed(ledger) - min(len(ledger.failures), FAILURES_SHOWN):
+        _say(console, f"… and {more:,} more; a --ledger FILE has them all")
+    if totals.stopped:
+        _say(console, f"{totals.stopped:,} were begun and not ended, or known and not begun.")
+    for step in dict.fromkeys(map(next_step, ledger.failures)):
+        _say(console, step)
     if totals.restarts:
-        anew = f"{totals.restarts:,} chains began anew after a refused token: some rows may stand twice."
-        console.print(anew, highlight=False, soft_wrap=True)
-    console.print(Text(ending.status.upper(), "bold"), Text(printable(ending.reason or "")), soft_wrap=True)
+        _say(console, f"{totals.restarts:,} chains began anew after a refused token: some rows may stand twice.")
+    reason = f": {printable(ending.reason)}" if ending.reason else ""
+    console.print(Text(ending.status.upper(), "bold"), reason, sep="", highlight=False, markup=False, soft_wrap=True)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def _failed(ledger: Ledger) -> int:
+    """How many units failed at something, and not only because the run was stopped."""
+    return ledger.incomplete() - ledger.totals.stopped
+
+
+def next_step(result: Result) -> str:
+    """What a person can do about a failure."""
+    code = result.code
+    if code in _NO_KEYS:
+        return "Credentials: mend what the message names (`aws sts get-caller-identity` tells whether it helped)."
+    if code in _KEYS_ENDED:
+        return "The credentials have ended: sign in again (`aws sso login`), then run again."
+    if code in _KEYS_REFUSED:
+        return "AWS does not know these keys (try `aws sts get-caller-identity`), or there is no such region for them."
+    if code in _SIGNATURE_REFUSED:
+        return "The secret key does not belong to the access key: check both."
+    if code in _SETTINGS:
+        return "Correct the setting that the message names; running again alone will not help."
+    return {
+        Outcome.DENIED: "Denied: check the hub's right to assume the role, the role's name, its trust and its policy "
+        "(README, Permissions).",
+        Outcome.THROTTLED: "Throttled: run again with a lower --requests-per-target, or with --max-rps.",
+    }.get(result.outcome, "Failed: the message says at what; most of this passes, so run again.")
 
 
 def _outcomes(ledger: Ledger) -> Table:

@@ -6,6 +6,7 @@ between nothing and an exponential bound, so that callers refused together do no
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from crawler.errors import CrawlError, Throttled, Transient
 from crawler.model import Chain, Fetch, Page
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class RetryPolicy:
         bound = min(self.cap, self.base * 2.0 ** min(attempt - 1, 64))
         asked = error.retry_after if isinstance(error, Throttled) and error.retry_after else 0.0
         return max(self.uniform(0.0, bound), asked)
+
+
+def _tell(state: RetryCallState) -> None:
+    told = {"attempt": state.attempt_number, "seconds": round(state.upcoming_sleep, 3), "error": str(_failure(state))}
+    logger.info("trying again", extra=told)
 
 
 def _failure(state: RetryCallState) -> BaseException | None:
@@ -83,6 +91,7 @@ async def persist(call: Callable[[], Awaitable[T]], policy: RetryPolicy) -> T:
         wait=wait,
         stop=stop,
         retry=retry_if_exception(lambda error: isinstance(error, CrawlError) and error.retryable),
+        before_sleep=_tell,
         reraise=True,
     )
     return await retrying(attempt)
@@ -95,10 +104,13 @@ def retry(fetch: Fetch[T], policy: RetryPolicy, chain: Chain) -> Fetch[T]:
         async def attempt() -> Page[T]:
             chain.attempts += 1
             try:
-                return await fetch(token)
-            except Throttled:
-                chain.throttled += 1
+                page = await fetch(token)
+            except CrawlError as error:
+                chain.throttled += isinstance(error, Throttled)
+                chain.trouble = str(error)
                 raise
+            chain.trouble = None
+            return page
 
         return await persist(attempt, policy)
 

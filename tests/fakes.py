@@ -92,6 +92,7 @@ class World:
         self.peaks: Counter[tuple[str, str]] = Counter()
         self.peak = 0
         self.members_open = 0
+        self.enabled: set[str] = set()  # regions that AWS itself calls enabled
         self.serial = count()
 
     def will(self, spot: Spot, *steps: Step) -> None:
@@ -128,11 +129,13 @@ class World:
         finally:
             self.members_open -= 1
 
-    async def regions(self, account: Account) -> tuple[str, ...]:
+    async def regions(self, account: Account) -> dict[str, bool]:
         await self.attempt(("regions", account.account_id))
         if account.regions != ("all",):
-            return account.regions
-        return tuple(region for registry_id, region in self.trees if registry_id == account.account_id)
+            return dict.fromkeys(account.regions, False)
+        return {
+            region: region in self.enabled for registry_id, region in self.trees if registry_id == account.account_id
+        }
 
     async def open(self, target: Target) -> FakeRegistry:
         spot = ("open", target.registry_id, target.region)

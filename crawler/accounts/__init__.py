@@ -1,7 +1,8 @@
 """accounts.yaml: which accounts to crawl, and how. A superset of c7n-org's accounts file."""
 
+from crawler.accounts.document import MAX_BYTES
 from crawler.accounts.load import AccountsFile, load
 from crawler.accounts.schema import json_schema
 from crawler.accounts.selection import Selection, select
 
-__all__ = ["AccountsFile", "Selection", "json_schema", "load", "select"]
+__all__ = ["MAX_BYTES", "AccountsFile", "Selection", "json_schema", "load", "select"]

@@ -55,16 +55,18 @@ class Dialects:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Dialect] = {}
+        self._told = False
 
     def of(self, url: str, operation: str) -> Dialect:
         """The dialect to begin a chain with."""
         return self._known.get((url, operation), Dialect())
 
     def learn(self, url: str, operation: str, dialect: Dialect) -> None:
-        """Remember what worked; say once for each endpoint what will be missing."""
+        """Remember what worked; say once, of the first endpoint, what will be missing."""
         if dialect == self.of(url, operation):
             return
-        if self.of(url, operation).image_status and not dialect.image_status:
+        if self.of(url, operation).image_status and not dialect.image_status and not self._told:
+            self._told = True
             _log.warning("the endpoint does not know filter.imageStatus: archived images are not listed", endpoint=url)
         self._known[url, operation] = dialect
 

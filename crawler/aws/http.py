@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -19,6 +20,8 @@ from yarl import URL
 
 from crawler.aws.errors import printable
 from crawler.errors import CrawlError, Transient
+
+_log = logging.getLogger("crawler.aws")
 
 #: Bytes. A page of 1,000 image IDs is a quarter of a MiB; what is 256 times that is no page.
 BODY_LIMIT = 64 * 2**20
@@ -70,7 +73,9 @@ def route(url: str, ca_bundle: str | None = None) -> Route:
 
     Raises `CrawlError` for a proxy or a CA bundle that cannot be used.
     """
-    proxy = ProxyConfiguration(proxies=get_environ_proxies(url)).proxy_url_for(url)
+    # Plain HTTP is for loopback alone (`hosts`), and must not leave the machine by a proxy.
+    proxies = {} if url.startswith("http://") else get_environ_proxies(url)
+    proxy = ProxyConfiguration(proxies=proxies).proxy_url_for(url)
     try:
         proxy_url = URL(proxy) if proxy else None
     except ValueError as error:
@@ -146,11 +151,22 @@ class Pool:
                 proxy=route.proxy,
                 ssl=route.tls,
             ) as response:
-                return Response(response.status, response.headers, await _read(response))
+                answer = Response(response.status, response.headers, await _read(response))
         except (aiohttp.ClientError, OSError) as error:
             raise _translate(error, route) from error
         finally:
             self._slots.release()
+        if _log.isEnabledFor(logging.DEBUG):
+            _tell(route, headers, answer)
+        return answer
+
+
+def _tell(route: Route, headers: Mapping[str, str], answer: Response) -> None:
+    # Never the headers as they are: they sign.
+    operation = headers.get("X-Amz-Target", "").partition(".")[2] or None
+    request_id = answer.headers.get("x-amzn-RequestId")
+    told = {"host": route.url.host, "operation": operation, "status": answer.status, "requestId": request_id}
+    _log.debug("answered", extra={**told, "bytes": len(answer.body)})
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -178,6 +194,9 @@ def _translate(error: Exception, route: Route) -> CrawlError:
         return Transient("ProxyUnreachable", f"no connection to the proxy {_name(route.proxy)}")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Transient("UnknownHost", f"the name {host} does not resolve; does the region exist?")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        why = printable(error.os_error.strerror or str(error.os_error))
+        return Transient("ConnectionBroken", f"no connection to {host}:{route.url.port}: {why}")
     what = printable(str(error)) or "no more is known"
     return Transient("ConnectionBroken", f"{host}: {type(error).__name__}: {what}")
 

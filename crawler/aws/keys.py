@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
 import structlog
-from botocore.exceptions import BotoCoreError, ClientError, SSOError, TokenRetrievalError
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, SSOError, TokenRetrievalError
 from botocore.parsers import ResponseParserError
 
 from crawler.aws.errors import classify, printable
@@ -157,6 +157,10 @@ class ProfileKeys:
                 meta.get("HTTPHeaders", {}),
                 doing=f"{who}: {error.operation_name}",
             )
+        if isinstance(error, CredentialRetrievalError):
+            # Its text is what a program of the user's wrote to standard error: who knows what that holds.
+            provider = error.kwargs.get("provider", "credential provider")
+            return Denied("CredentialsUnusable", f"{who}: {provider} failed; run its command by hand to see why")
         message = printable(f"{who}: {type(error).__name__}: {error}")
         if isinstance(error, SSOError | TokenRetrievalError):
             option = f" --profile {self._profile}" if self._profile else ""
@@ -227,6 +231,7 @@ class RoleKeys:
                 raise self._failure from error
             self._failure = None
             self._keep(keys)
+            _log.info("role assumed", role=self._name)
             return keys
 
     def _keep(self, keys: Keys) -> None:

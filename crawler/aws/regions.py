@@ -33,39 +33,39 @@ class Regions:
         self._api = api
         self._policy = policy
 
-    async def of(self, account: Account, source: Source) -> tuple[str, ...]:
+    async def of(self, account: Account, source: Source) -> dict[str, bool]:
         """The regions to crawl: names as written, globs as what is enabled and matches, each once, in that order.
 
-        Names are taken at their word and cost no call. A role that cannot be assumed raises `Denied` where it has to
-        be: without keys no answer means anything.
+        The value tells whether AWS calls the region enabled. Names are taken at their word and cost no call. A role
+        that cannot be assumed raises `Denied` where it has to be: without keys no answer means anything.
         """
-        enabled: tuple[str, ...] = ()
+        enabled: dict[str, bool] = {}
         if any(is_glob(pattern) for pattern in account.regions):
             enabled = await self._enabled(account, source)
-        chosen: dict[str, None] = {}
+        chosen: dict[str, bool] = {}
         for pattern in account.regions:
-            if pattern == "all":
-                chosen.update(dict.fromkeys(enabled))
-            elif is_glob(pattern):
-                chosen.update(dict.fromkeys(region for region in enabled if fnmatchcase(region, pattern)))
+            if is_glob(pattern):
+                chosen |= {
+                    name: told for name, told in enabled.items() if pattern == "all" or fnmatchcase(name, pattern)
+                }
             else:
-                chosen[pattern] = None
-        return tuple(chosen)
+                chosen.setdefault(pattern, enabled.get(pattern, False))
+        return chosen
 
-    async def _enabled(self, account: Account, source: Source) -> tuple[str, ...]:
+    async def _enabled(self, account: Account, source: Source) -> dict[str, bool]:
         await source.keys()
         profile = account.profile
         partition = await self._sessions.partition(profile, account.regions)
         try:
             # Some partitions have no Account service: asking there would end in a host name that does not exist.
             if await self._sessions.available("account", partition, with_global=True):
-                return await self._list_regions(account, source)
+                return dict.fromkeys(await self._list_regions(account, source), True)
         except (Fatal, KeysExpired, KeysUnknown):
             raise  # said of a region that is always enabled: the keys are no good anywhere
         except CrawlError as error:
             _log.info("account:ListRegions gave no answer", account=account.account_id, code=error.code)
         try:
-            return await self._describe_regions(account, source)
+            return dict.fromkeys(await self._describe_regions(account, source), True)
         except (Fatal, KeysExpired):
             raise
         except CrawlError as error:
@@ -76,7 +76,7 @@ class Regions:
                 partition=partition,
                 code=error.code,
             )
-        return await self._sessions.available("ecr", partition)
+        return dict.fromkeys(await self._sessions.available("ecr", partition), False)
 
     async def _list_regions(self, account: Account, source: Source) -> tuple[str, ...]:
         asked: dict[str, Any] = {"MaxResults": 50, "RegionOptStatusContains": list(_ENABLED)}

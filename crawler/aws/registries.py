@@ -82,7 +82,7 @@ class AwsRegistries:
             async for account in accounts:
                 yield account
 
-    async def regions(self, account: Account) -> tuple[str, ...]:
+    async def regions(self, account: Account) -> dict[str, bool]:
         """See `Registries`."""
         return await self._regions.of(account, await self._identities.of(account))
 

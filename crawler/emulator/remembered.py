@@ -7,15 +7,20 @@ from collections.abc import Callable
 from crawler.emulator.counters import Place
 from crawler.emulator.messages import Answer, Request
 
-_MOST_BYTES = 128 * 1024 * 1024
+_MOST_BYTES = 512 * 1024 * 1024
 _ECR = b"AmazonEC2ContainerRegistry"
 
 
 class Remembered:
-    """Whole answers of ECR by who asks what, in at most 128 MiB: what comes after that is made each time."""
+    """Whole answers of ECR by who asks what, in at most 512 MiB: what comes after that is made each time.
+
+    Clients write the same question in different ways. Their equal answers are kept once, so that several clients can
+    be warmed up beside each other.
+    """
 
     def __init__(self) -> None:
         self._answers: dict[tuple[bytes, bytes, bytes], tuple[Answer, Place]] = {}
+        self._by_body: dict[bytes, Answer] = {}
         self._room = _MOST_BYTES
 
     def answer(self, request: Request, make: Callable[[Request], tuple[Answer, Place]]) -> tuple[Answer, Place]:
@@ -31,6 +36,7 @@ class Remembered:
         if found is None:
             found = make(request)
             if who and target.startswith(_ECR) and found[0].error is None and self._room > 0:
-                self._answers[key] = found
-                self._room -= len(found[0].body) + len(request.body)
+                answer = self._by_body.setdefault(found[0].body, found[0])
+                self._answers[key] = (answer, found[1])
+                self._room -= len(request.body) + (len(answer.body) if answer is found[0] else 0)
         return found

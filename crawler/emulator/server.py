@@ -52,6 +52,7 @@ class Emulator:
             "AWS_CONFIG_FILE": "/dev/null",
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
             "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",  # which some read first
         }
 
     def stats(self) -> dict[str, Any]:

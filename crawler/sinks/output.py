@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import select
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,6 +31,9 @@ class Output:
         self.name = "<stdout>" if name == "-" else name
         self._path = Path(name)
         self._partial: Path | None = None
+        if name == "-" and sys.__stdout__ is None:
+            # Descriptor 1 is then whatever was opened first.
+            raise UsageError("standard output is closed: name a file with --output")
         try:
             self._fd = os.dup(1) if name == "-" else self._open()
         except OSError as error:

@@ -19,12 +19,13 @@ Send = Callable[[bytes], Awaitable[None]]
 
 @asynccontextmanager
 async def writing(write: Callable[[bytes], None]) -> AsyncGenerator[Send]:
-    """Give a `send(data)` whose bytes reach `write` in whole pieces, one call of it at a time, in order of arrival.
+    """Give a `send(data)` whose bytes reach `write` in whole pieces, one call of it at a time.
 
-    `send` returns when the piece is among those gathered for the next write. A write that blocks (a full pipe) holds
-    the senders back once a batch has gathered, and never the event loop, so no request in flight times out because of
-    it. Leaving the context writes what was sent, also when the body failed. An error of `write` cancels the body and
-    leaves in an exception group; a write that never returns is abandoned when the context is cancelled.
+    `send` returns when the piece is among those gathered for the next write, and that is their order. A write that
+    blocks (a full pipe) holds the senders back once a batch has gathered, and never the event loop, so no request in
+    flight times out because of it. Leaving the context writes what was sent, also when the body failed. An error of
+    `write` cancels the body and leaves in an exception group; a write that never returns is abandoned when the context
+    is cancelled.
     """
     writer = _Writer(write)
     failure: Exception | None = None

@@ -103,13 +103,21 @@ async def test_redirects_are_answers_and_nobody_else_hears_of_it(status: int) ->
 
 
 async def test_proxy_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(lambda _: answer(b"by proxy")) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", f"http://user:canary@127.0.0.1:{proxy.port}")
-        assert (await exchange("http://example.invalid/")).body == b"by proxy"
+    async with serving(lambda _: answer(b"", 407)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:canary@127.0.0.1:{proxy.port}")
+        with pytest.raises(CrawlError, match="Proxy407"):
+            await exchange("https://example.invalid/")
         monkeypatch.setenv("NO_PROXY", "example.invalid")
-        with pytest.raises(Transient) as caught:
-            await exchange("http://example.invalid/")
-        assert caught.value.code == "UnknownHost"
+        with pytest.raises(Transient, match="UnknownHost"):
+            await exchange("https://example.invalid/")
+
+
+async def test_plain_http_never_leaves_by_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(lambda _: answer(b"by proxy")) as proxy, serving(lambda _: answer(b"straight")) as server:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        assert (await exchange(server.url)).body == b"straight"
+        assert proxy.connections == 0
 
 
 async def test_bad_proxies(monkeypatch: pytest.MonkeyPatch) -> None:

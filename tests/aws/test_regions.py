@@ -47,7 +47,7 @@ async def test_enabled_regions(patterns: tuple[str, ...], found: list[str], monk
 async def test_names_cost_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     async with registries_at(lambda _: None, monkeypatch) as (registries, server):
         account = replace(ACCOUNT, role=("inventory",), regions=("xx-foo-1", "eu-west-1", "xx-foo-1"))
-        assert await registries.regions(account) == ("xx-foo-1", "eu-west-1")
+        assert await registries.regions(account) == {"xx-foo-1": False, "eu-west-1": False}
         assert server.connections == 0
 
 
@@ -96,3 +96,11 @@ async def test_keys_that_nobody_knows_and_roles_that_are_denied_do_not_fall_thro
         with pytest.raises(Denied):
             await registries.regions(replace(ACCOUNT, role=("inventory",), regions=("eu-*",)))
         assert len(server.requests) == 1
+
+
+async def test_aws_itself_calls_some_enabled_and_others_are_taken_at_their_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with registries_at(account_service, monkeypatch) as (registries, _):
+        found = await registries.regions(replace(ACCOUNT, regions=("xx-foo-1", "all")))
+    assert found == {"xx-foo-1": False, **dict.fromkeys(sorted(ENABLED), True)}

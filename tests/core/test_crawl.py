@@ -293,3 +293,37 @@ def test_a_target_that_cannot_be_opened_ends_alone(error: CrawlError) -> None:
     line = crawled.line(ID, "east")
     assert (line["outcome"], line["code"], line["pages"], line["attempts"]) == (error.outcome, error.code, 0, 0)
     assert crawled.line(ID, "west")["outcome"] == "OK"
+
+
+def test_a_region_that_aws_calls_enabled_is_never_disabled() -> None:
+    world = two_regions()
+    world.enabled = {"east", "west"}
+    world.always(("repositories", ID, "east", 0), UNKNOWN)
+    crawled = Rehearsal(world).of(replace(A, regions=("all",)))
+    assert crawled.line(ID, "east")["outcome"] == "DENIED"
+    assert crawled.line(ID, "west")["outcome"] == "OK"
+
+
+def test_keys_that_could_not_be_found_are_no_answer_of_a_region() -> None:
+    world = two_regions()
+    world.always(("open", ID, "east"), Denied("NoCredentials", ""))
+    world.always(("repositories", ID, "west", 0), UNKNOWN)
+    crawled = Rehearsal(world).of(A)
+    assert {crawled.line(ID, region)["outcome"] for region in ("east", "west")} == {"DENIED"}
+
+
+def test_a_repository_that_is_listed_twice_is_crawled_once() -> None:
+    world = one_target("a", "b", "c")
+    world.trees[ID, "east"] = replace(world.trees[ID, "east"], names=[["a", "b"], ["b", "c", "c"]])
+    crawled = Rehearsal(world).of(A)
+    assert crawled.rows == world.rows()
+    assert crawled.line(ID, "east")["outcome"] == "OK"
+    assert sorted(line["repositoryName"] or "" for line in crawled.lines) == ["", "a", "b", "c"]
+
+
+def test_a_listing_that_begins_anew_is_stopped() -> None:
+    world = one_target("a", "b")
+    world.trees[ID, "east"] = replace(world.trees[ID, "east"], names=[["a"], ["b"], ["a"], ["b"]])
+    crawled = Rehearsal(world).of(A)
+    assert crawled.rows == world.rows()
+    assert (crawled.line(ID, "east")["outcome"], crawled.line(ID, "east")["code"]) == ("FAILED", "RepeatedPage")

@@ -218,7 +218,7 @@ except UsageError as error:
     ended = subprocess.run(
         ["/bin/sh", "-c", '"$0" -c "$1" >&-', sys.executable, program], capture_output=True, text=True, check=True
     )
-    assert ended.stderr == "<stdout>: cannot be written: Bad file descriptor\n"
+    assert ended.stderr == "standard output is closed: name a file with --output\n"
 
 
 def test_repr_tells_the_partial_file(file: Path) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from crawler.ledger import Ledger
 from crawler.logs import LogFormat, configure
 from crawler.model import Account, Chain, Outcome, Result, Unit
-from crawler.progress import LINES_EVERY, progress
+from crawler.progress import FIRST_LINE, LINES_EVERY, progress
 from tests.fakes import leaves, run
 
 UNIT = Unit(Account("1" * 12), "1" * 12, "eu-west-1", "app")
@@ -33,7 +33,7 @@ def test_elsewhere_than_on_a_terminal_it_is_a_line_now_and_then() -> None:
     async def main() -> None:
         ledger = Ledger()
         async with progress(ledger, console(stream)):
-            await anyio.sleep(LINES_EVERY + 1)
+            await anyio.sleep(FIRST_LINE + 1)
             await ledger.record(Result(UNIT, Outcome.OK, chain=Chain(items=120_000, throttled=3)))
             await anyio.sleep(LINES_EVERY)
             await ledger.record(Result(UNIT, Outcome.DENIED))
@@ -41,9 +41,9 @@ def test_elsewhere_than_on_a_terminal_it_is_a_line_now_and_then() -> None:
 
     run(main)
     assert stream.getvalue().splitlines() == [
-        "30 s: 0 targets and 0 repositories done, 0 rows (0/s), 0 requests throttled",
-        "60 s: 0 targets and 1 repositories done, 120,000 rows (2,000/s), 3 requests throttled",
-        "90 s: 0 targets and 2 repositories done, 120,000 rows (1,333/s), 3 requests throttled, 1 units missing",
+        "5 s: 0 targets and 0 repositories done, 0 rows (0/s), 0 requests throttled",
+        "35 s: 0 targets and 1 repositories done, 120,000 rows (3,429/s), 3 requests throttled",
+        "65 s: 0 targets and 2 repositories done, 120,000 rows (1,846/s), 3 requests throttled, 1 units missing",
     ]
 
 
@@ -64,7 +64,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines() -> None:
 
     async def main() -> None:
         async with progress(Ledger(), console(stream, force_terminal=True, _environ={"TERM": "dumb"})):
-            await anyio.sleep(LINES_EVERY)
+            await anyio.sleep(FIRST_LINE)
             await anyio.wait_all_tasks_blocked()
 
     run(main)

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from crawler.ledger import FAILURES_KEPT, Ledger
-from crawler.model import Account, Chain, Outcome, Result, Target, Unit
-from crawler.report import FAILURES_SHOWN, Ending, Terminal, as_json, describe, printable, summarize
+from crawler.model import INTERRUPTED, NOT_REACHED, Account, Chain, Outcome, Result, Target, Unit
+from crawler.report import FAILURES_SHOWN, Ending, Terminal, as_json, describe, next_step, printable, summarize
 from tests.fakes import run
 
 STARTED = datetime(2026, 11, 23, 1, 2, 3, 456789, tzinfo=UTC)
@@ -77,6 +77,7 @@ def test_the_keys_of_the_report_are_fixed() -> None:
             ],
         ),
         ("failuresOmitted", 0),
+        ("stopped", 0),
         ("settings", {"accounts": "a.yaml"}),
         ("version", "1.2"),
     ]  # fmt: skip
@@ -104,10 +105,10 @@ def test_a_report_with_any_name_is_ascii() -> None:
 
 def test_a_summary_of_a_complete_run() -> None:
     assert summary(recorded(FINE, Result(Unit.of(TARGET), Outcome.OK)), ending()) == (
-        "1,234,567 rows from 1 repositories in 1 targets, 3,661.5 s, 5 requests (2 throttled)\n"
+        "1,234,567 rows from 1 repositories in 1 targets, 3,661.5 s, 5 ECR requests (2 throttled)\n"
         "outcome  targets  repositories\n"
         "OK             1             1\n"
-        "COMPLETE \n"
+        "COMPLETE\n"
     )
 
 
@@ -118,7 +119,8 @@ def test_a_summary_says_what_is_missing_why_and_what_to_do() -> None:
     # Long lines are left to the terminal: a log that is searched has them whole.
     assert "DENIED 222222222222 (payments [bold]prod[/bold]) eu-west-1 app: AccessDenied: no" in lines
     assert "FAILED 222222222222 (payments [bold]prod[/bold]) eu-west-1: AccessDenied: no" in lines
-    assert [line.partition(":")[0] for line in lines[-4:]] == ["Denied", "Throttled", "Failed", "INCOMPLETE because"]
+    assert [line.partition(":")[0] for line in lines[-4:]] == ["Denied", "Failed", "Throttled", "INCOMPLETE"]
+    assert lines[-1] == "INCOMPLETE: because"
     assert lines[0].startswith("0 rows from 2 repositories in 1 targets")
     assert lines[0].endswith("(0 throttled)")
 
@@ -126,7 +128,7 @@ def test_a_summary_says_what_is_missing_why_and_what_to_do() -> None:
 def test_the_summary_shows_some_failures_and_counts_the_rest() -> None:
     text = summary(recorded(*[failed()] * (FAILURES_KEPT + 7)), ending())
     assert text.count("DENIED 222222222222") == FAILURES_SHOWN
-    assert f"… and {FAILURES_KEPT + 7 - FAILURES_SHOWN} more: --ledger FILE has them all" in text
+    assert f"… and {FAILURES_KEPT + 7 - FAILURES_SHOWN} more; a --ledger FILE has them all" in text
 
 
 def test_repeated_rows_are_told() -> None:
@@ -140,7 +142,7 @@ def test_what_a_terminal_would_obey_is_shown_instead() -> None:
     text = summary(recorded(failed("a\x1b[31m", "b\r\n\x07\u202ec")), ending("failed", 1, "\x1b]0;owned\x07"))
     assert not set(text) & set("\x1b\r\x07\u202e")
     assert r"eu-west-1 a\x1b[31m: AccessDenied: b\r\n\x07\u202ec" in text
-    assert r"FAILED \x1b]0;owned\x07" in text
+    assert r"FAILED: \x1b]0;owned\x07" in text
 
 
 @pytest.mark.parametrize(
@@ -171,3 +173,33 @@ def test_a_terminal_that_is_gone_ends_nothing() -> None:
     terminal = Terminal(file=Gone())
     summarize(terminal, recorded(FINE, failed()), ending())
     assert terminal.quiet
+
+
+def test_units_that_a_stop_left_behind_are_counted_and_not_listed() -> None:
+    stopped = [
+        Result(Unit.of(TARGET, "a"), Outcome.FAILED, INTERRUPTED, "stopped"),
+        *[Result(Unit.of(TARGET, name), Outcome.FAILED, NOT_REACHED, "stopped") for name in "bcd"],
+    ]
+    text = summary(recorded(failed(), *stopped), ending("interrupted", 130, "SIGINT received"))
+    assert "4 were begun and not ended, or known and not begun." in text
+    assert text.count("222222222222") == 1
+    assert "more" not in text
+    report = json.loads(as_json(recorded(*stopped), ending(), version="1", settings={}))
+    assert (report["failures"], report["failuresOmitted"], report["stopped"]) == ([], 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "step"),
+    [
+        (Outcome.DENIED, "AccessDeniedException", "Denied: "),
+        (Outcome.DENIED, "NoCredentials", "Credentials: "),
+        (Outcome.DENIED, "ExpiredTokenException", "The credentials have ended"),
+        (Outcome.DENIED, "UnrecognizedClientException", "AWS does not know these keys"),
+        (Outcome.DENIED, "InvalidSignatureException", "The secret key does not belong"),
+        (Outcome.FAILED, "EndpointRefused", "Correct the setting"),
+        (Outcome.FAILED, "ConnectionBroken", "Failed: "),
+        (Outcome.THROTTLED, "ThrottlingException", "Throttled: "),
+    ],
+)
+def test_the_next_step_follows_from_what_went_wrong(outcome: Outcome, code: str, step: str) -> None:
+    assert next_step(Result(Unit.of(TARGET), outcome, code, "")).startswith(step)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +47,12 @@ def test_the_schema_is_json(program: Program) -> None:
         (["--accounts", "one.yaml", "--log-format", "xml"], "--log-format"),
         (["--accounts", "one.yaml", "--account", "two"], "--account"),
         (["--accounts", "one.yaml", "--account-tag", "b"], "--account-tag"),
+        (["--accounts", "one.yaml", "--tolerate", "ok"], "choose from denied, throttled, failed"),
+        (["--accounts", "one.yaml", "--output", "one.yaml"], "--accounts and --output are the same file, one.yaml"),
+        (["--accounts", "one.yaml", "--ledger", "./one.yaml"], "--accounts and --ledger are the same file"),
+        (["--accounts", "one.yaml", "--output", "x", "--report", "x"], "--output and --report are the same file"),
+        (["--accounts", "one.yaml", "--ledger", ""], "--ledger is empty"),
+        (["--accounts", "one.yaml", "--report", "-"], "standard output is for the rows"),
         (["--accounts", "one.yaml", "--output", "nowhere/rows"], "nowhere/rows: cannot be written"),
         (["--accounts", "one.yaml", "--ledger", "."], ".: cannot be written: Is a directory"),
     ],
@@ -54,6 +64,7 @@ def test_what_cannot_be_used_is_said_before_any_request(program: Program, argume
     assert done.returncode == 2
     assert said in done.stderr.decode()
     assert done.stdout == b""
+    assert (program.folder / "one.yaml").read_text() == ONE
     assert "Traceback" not in done.stderr.decode()
 
 
@@ -68,3 +79,36 @@ def test_options_are_environment_variables_too(program: Program) -> None:
     done = program.run(stdin=ONE.encode())
     assert done.returncode == 2
     assert "two" in done.stderr.decode()
+
+
+def test_an_endless_accounts_file_is_refused(program: Program) -> None:
+    done = program.run("--accounts", "/dev/zero")
+    assert done.returncode == 2
+    assert "MiB" in done.stderr.decode()
+
+
+def test_a_closed_standard_output_is_told_before_any_request(program: Program) -> None:
+    (program.folder / "one.yaml").write_text(ONE)
+    command = shlex.join(program.command("--accounts", "one.yaml"))
+    shell = ["sh", "-c", f"exec {command} >&-"]
+    done = subprocess.run(shell, env=program.env(), cwd=program.folder, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert "standard output is closed" in done.stderr.decode()
+
+
+def test_ctrl_c_while_the_accounts_file_is_awaited(program: Program) -> None:
+    process = subprocess.Popen(
+        program.command("--accounts", "-", "-v", "--report", "fifo"),
+        env=program.env(),
+        cwd=program.folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with process:
+        # It reads its standard input: the file descriptor is where the kernel says that it waits.
+        wait = Path(f"/proc/{process.pid}/syscall")
+        while not wait.read_text().startswith("0 0x0 "):
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=5) == 130

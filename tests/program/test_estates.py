@@ -96,6 +96,25 @@ def test_a_region_that_matches_nothing_is_not_success(program: Program, estate: 
     assert "nothing to crawl" in crawled.stderr
 
 
+def test_globs_that_match_no_repository_are_not_success(program: Program, estate: Estate) -> None:
+    crawled, _ = crawl(program, estate, estate.accounts_yaml(), "--repository", "team-a", "--repository", "TEAM-*")
+    assert crawled.code == 2
+    assert "--repository team-a,TEAM-* matches none of 6 repositories" in crawled.stderr
+
+
+def test_what_is_said_with_v_and_vv_and_never_a_secret(program: Program, estate: Estate) -> None:
+    flags = ["--log-format", "json", "--quiet"]
+    said = {}
+    for verbose in ("", "-v", "-vv"):
+        crawled, stats = crawl(program, estate, estate.accounts_yaml(), *flags, *([verbose] if verbose else []))
+        said[verbose] = [json.loads(line) for line in crawled.stderr.splitlines()]
+        for secret in (program.environment["AWS_SECRET_ACCESS_KEY"], "Signature=", "Credential=", "SecretAccessKey"):
+            assert secret not in crawled.stderr
+    assert said[""] == []
+    assert {line["event"] for line in said["-v"]} >= {"crawling", "role assumed", "ended"}
+    assert sum(line["event"] == "answered" for line in said["-vv"]) >= stats["requests"]["ecr:ListImages"]
+
+
 @pytest.mark.parametrize("regions", ["", "regions: [all]", "regions: ['eu-*', us-east-1]"])
 def test_regions_are_asked_of_the_account(program: Program, regions: str) -> None:
     made = Estate([account(ONE, "api", regions=("eu-west-1",))], regions=REGIONS)
@@ -117,6 +136,31 @@ def test_where_regions_may_not_be_asked_for_all_are_tried(program: Program) -> N
     assert crawled.code == 0, crawled.stderr
     assert crawled.rows == truth(made)
     assert crawled.outcomes()[ONE, "eu-west-2", None] == "REGION_DISABLED"
+
+
+def test_a_region_named_on_the_command_line_may_be_disabled(program: Program) -> None:
+    made = Estate([account(ONE, "api", regions=("eu-west-1",))], regions=REGIONS)
+    crawled, _ = crawl(
+        program, made, f"accounts: [{{account_id: {ONE}, role: inventory}}]\n", "--region", "us-east-1,eu-west-1"
+    )
+    assert crawled.code == 0, crawled.stderr
+    assert crawled.rows == truth(made)
+
+
+def test_an_enabled_region_that_does_not_know_us_is_not_called_disabled(program: Program, estate: Estate) -> None:
+    accounts = f"accounts: [{{account_id: {ONE}, role: inventory, regions: [all]}}]\n"
+    crawled, _ = crawl(program, estate, accounts, faults=["unrecognized-client:region=eu-west-1,times=always"])
+    assert crawled.outcomes()[ONE, "eu-west-1", None] == "DENIED"
+    assert crawled.code == 3
+
+
+def test_a_proxy_is_for_https_and_never_for_loopback(program: Program, estate: Estate) -> None:
+    # Nobody answers at this proxy, which would be the end of the crawl.
+    program.environment |= {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    with running(estate) as emulator:
+        program.environment |= {**emulator.environment(), "NO_PROXY": "", "no_proxy": "corp.example"}
+        crawled = program.crawl(estate.accounts_yaml(), "--attempts", "1")
+    assert crawled.code == 0, crawled.stderr
 
 
 def test_denied_accounts_never_read_as_empty(program: Program) -> None:
@@ -247,6 +291,14 @@ def test_an_organization_by_units_with_exceptions(program: Program) -> None:
     crawled, _ = crawl(program, made, accounts, empty_pages=True, account_fields=("Status",))
     assert crawled.code == 0, crawled.stderr
     assert {line["registryId"] for line in crawled.ledger} == {ONE, TWO}
+
+
+def test_a_selector_that_fits_nobody_in_an_organization_is_missing(program: Program, estate: Estate) -> None:
+    flags = ["--account", f"{ONE},typo-9", "--account", "nobody"]
+    crawled, _ = crawl(program, estate, estate.organization_yaml(), *flags)
+    assert crawled.code == 3
+    assert {row[0] for row in crawled.rows} == {ONE}
+    assert {line["code"] for line in crawled.ledger if line["registryId"] is None} == {"SelectorUnmatched"}
 
 
 def test_an_organization_that_may_not_be_listed_is_one_line(program: Program) -> None:

@@ -148,6 +148,23 @@ def test_a_server_that_answers_for_ever_is_cut_off(tmp_path: Path) -> None:
     assert case.crawled.code == 3
 
 
+@pytest.mark.parametrize("fault", ["same-token", "cycling-tokens", "endless-tokens", "endless-empty-pages"])
+def test_a_list_of_repositories_that_never_ends_is_stopped_and_repeats_nothing(tmp_path: Path, fault: str) -> None:
+    rule = Rule(fault=fault, operation="DescribeRepositories", account=ACCOUNT, times=0)
+    names = [f"app-{n}" for n in range(1200)]  # two pages
+    world = Estate(
+        [
+            Account(ACCOUNT, repositories={REGION: {name: Repository(name, Series(name, 1)) for name in names}}),
+            Account(OTHER),
+        ],
+        regions=[REGION],
+    )
+    case = crawl(tmp_path, world, [rule])
+    assert case.crawled.outcomes()[ACCOUNT, REGION, None] == "FAILED"
+    assert case.crawled.code == 3
+    assert case.crawled.rows <= case.truth, "no row twice"
+
+
 def test_a_session_that_ends_in_mid_crawl_is_renewed_once_for_all(tmp_path: Path) -> None:
     names = [f"app-{n}" for n in range(6)]
     rule = Rule(fault="session-ended", operation="ListImages", pages=(2,), limit=1)

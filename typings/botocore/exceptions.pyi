@@ -1,6 +1,9 @@
 from typing import Any
 
-class BotoCoreError(Exception): ...
+class BotoCoreError(Exception):
+    kwargs: dict[str, object]
+
+class CredentialRetrievalError(BotoCoreError): ...
 
 class ClientError(Exception):
     response: dict[str, dict[str, Any]]
