@@ -1,0 +1,1 @@
+"""The whole program beside its peers, on one emulator: `python -m benchmarks all`. See README.md."""
