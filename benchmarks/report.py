@@ -60,7 +60,7 @@ def contest_table(outcome: Outcome) -> str:
         for each in outcome.figures
     ]
     goals = [
-        f"{'reached' if (ratio := ours.rate / each.rate) >= goal else 'NOT REACHED'}: "
+        f"- {'reached' if (ratio := ours.rate / each.rate) >= goal else 'NOT REACHED'}: "
         f"{ratio:.2f} × {each.name}, at least {goal:g}\n"
         for each in outcome.figures
         if (goal := GOALS.get((work.name, each.name)))
@@ -69,7 +69,7 @@ def contest_table(outcome: Outcome) -> str:
     return (
         f"{table(headings, rows)}\n{outcome.rows:,} rows: 0 lost, 0 repeated. The emulator answers wrk "
         f"{by_wall:,.0f} requests/s ({by_cpu:,.0f} a second of its own CPU): "
-        f"{outcome.headroom:.1f} × the fastest client.\n{''.join(goals)}"
+        f"{outcome.headroom:.1f} × the fastest client.\n\n{''.join(goals)}"
     )
 
 
