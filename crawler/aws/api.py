@@ -24,7 +24,7 @@ from botocore.parsers import ResponseParserError, create_parser
 from crawler.aws.errors import malformed, printable, translate
 from crawler.aws.hosts import check_host
 from crawler.aws.http import Pool, Route, route
-from crawler.aws.session import text
+from crawler.aws.metadata import text
 from crawler.aws.signing import Keys, Signer
 from crawler.errors import Refused
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
     from botocore.signers import RequestSigner
 
-    from crawler.aws.session import Sessions
+    from crawler.aws.metadata import text
 
 #: Clients kept for their loaded rules, 0.25 MB each. With a profile for each account there would be hundreds.
 _CLIENTS = 32

@@ -7,7 +7,6 @@ partitions. What we use of botocore and aiobotocore is written down in `typings/
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from botocore.exceptions import BotoCoreError, UnknownRegionError
 from crawler.aws.errors import translate
 from crawler.aws.hosts import check_host
 from crawler.aws.http import Pool, route
+from crawler.aws.metadata import as_botocore, text, through_pool
 from crawler.errors import Denied
 
 if TYPE_CHECKING:
@@ -32,16 +32,6 @@ _HOME = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-
 
 # botocore reads AWS_DEFAULT_REGION alone; every other SDK, and version 2 of the CLI, prefers AWS_REGION.
 _SESSION_VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
-
-
-@dataclass(frozen=True, slots=True)
-class _Raw:
-    """A body as AioAWSResponse wants it: to be read once."""
-
-    body: bytes
-
-    async def read(self) -> bytes:
-        return self.body
 
 
 class Sessions:
@@ -78,6 +68,7 @@ class Sessions:
             session.set_config_variable("region", _HOME["aws"])
         # One attempt: who waits for these keys tries again by our policy, and two policies would multiply.
         session.set_default_client_config(AioConfig(retries={"total_max_attempts": 1, "mode": "standard"}))
+        through_pool(session.get_component("credential_provider"), self._pool)
         session.register("before-send", partial(self._send, session.get_config_variable("ca_bundle")))
         return session
 
@@ -98,8 +89,7 @@ class Sessions:
             # What is final is left to botocore: it knows an ended SSO session by its own error.
             if error.retryable or error.code == "RedirectRefused":
                 raise error
-        lowered = {name.lower(): value for name, value in answer.headers.items()}
-        return AioAWSResponse(request.url, answer.status, lowered, _Raw(answer.body))
+        return as_botocore(request.url, answer)
 
     def region(self, profile: str | None) -> str:
         """The profile's own region, else us-east-1."""
@@ -146,11 +136,6 @@ class Sessions:
 def is_glob(pattern: str) -> bool:
     """Whether the pattern can stand for more than itself."""
     return pattern == "all" or any(c in pattern for c in "*?[")
-
-
-def text(value: str | bytes) -> str:
-    """A header's value: botocore makes bytes of some."""
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _require_profile(session: AioSession, profile: str | None) -> None:

@@ -287,6 +287,36 @@ web_identity_token_file = {token}
     assert await profile_access_key("web", monkeypatch) == "ASIAweb"
 
 
+def container_keys(access_key: str) -> bytes:
+    keys = {"AccessKeyId": access_key, "SecretAccessKey": "s", "Token": "t", "Expiration": "2999-01-01T00:00:00Z"}
+    return answer(keys)
+
+
+async def test_keys_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    async with serving(lambda _: container_keys("ASIACONTAINER")) as container:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{container.url}/keys")
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "canaryBearer")
+        async with registries_at(cooperative, monkeypatch) as (registries, server):
+            await (await registries.open(target())).images("a")(None)
+        assert server.requests[-1].access_key == "ASIACONTAINER"
+        assert container.requests[0].headers["authorization"] == "canaryBearer"
+
+
+async def test_keys_of_a_container_are_not_fetched_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    async with serving(lambda _: container_keys("ASIATHIEF")) as thief:
+        moved = answer(b"", 302, Location=f"{thief.url}/keys")
+        async with serving(lambda _: moved) as container:
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{container.url}/keys")
+            async with registries_at(cooperative, monkeypatch) as (registries, _):
+                with pytest.raises(Denied):
+                    await registries.open(target())
+        assert thief.connections == 0
+
+
 async def test_nested_sts_never_follows_a_redirect(aws_environment: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     aws_environment.write("""
 [profile source]
