@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
     from botocore.signers import RequestSigner
 
-    from crawler.aws.metadata import text
+    from crawler.aws.session import Sessions
 
 #: Clients kept for their loaded rules, 0.25 MB each. With a profile for each account there would be hundreds.
 _CLIENTS = 32
