@@ -144,9 +144,10 @@ def crawl(
     if not accounts:
         raise UsageError("--accounts is missing: crawler --accounts accounts.yaml, or crawler --help")
     from crawler import job, logs  # noqa: PLC0415  (AWS's libraries take half a second, --help shall not)
+    from crawler.settings import Settings  # noqa: PLC0415
 
     logs.configure(log_format, verbose)
-    settings = job.Settings(
+    settings = Settings(
         accounts=accounts,
         account=account,
         account_tag=account_tag,

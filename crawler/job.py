@@ -8,7 +8,7 @@ import resource
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
@@ -21,14 +21,14 @@ from rich.console import Console
 from crawler import __version__
 from crawler.accounts import MAX_BYTES, AccountsFile, Selection, load, select
 from crawler.aws import AwsRegistries
-from crawler.crawl import Crawl, Filter, Limits
+from crawler.crawl import Crawl
 from crawler.engines.local import Stop
 from crawler.errors import CrawlError, Fatal, ReaderGone, UsageError
 from crawler.ledger import Ledger
-from crawler.model import Account, ImageStatus, Outcome, Result, TagStatus, Unit
+from crawler.model import Account, Outcome, Result, Unit
 from crawler.progress import progress
 from crawler.report import Ending, Terminal, as_json, printable, summarize
-from crawler.retry import RetryPolicy
+from crawler.settings import Settings
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
@@ -37,51 +37,6 @@ logger = logging.getLogger(__name__)
 
 #: Exit codes: the shell's interface, with 128 + signal besides.
 COMPLETE, FATAL, USAGE, INCOMPLETE, READER_GONE = 0, 1, 2, 3, 141
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything a run was asked for. Names are the command line's; times in seconds."""
-
-    accounts: str
-    account: tuple[str, ...] = ()
-    account_tag: tuple[str, ...] = ()
-    region: tuple[str, ...] = ()
-    repository: tuple[str, ...] = ()
-    exclude_repository: tuple[str, ...] = ()
-    tag_status: TagStatus = TagStatus.ANY
-    image_status: ImageStatus = ImageStatus.ANY
-    page_size: int = 1000
-    output: str = "-"
-    ledger: str | None = None
-    report: str | None = None
-    tolerate: frozenset[Outcome] = frozenset()
-    targets_at_once: int = 32
-    requests_per_target: int = 8
-    max_rps: float | None = None
-    timeout: float = 60.0
-    attempts: int = 20
-    page_timeout: float = 900.0
-    target_timeout: float = 6 * 3600.0
-    quiet: bool = False
-
-    def limits(self) -> Limits:
-        """Bounds of the crawl."""
-        return Limits(
-            targets_at_once=self.targets_at_once,
-            requests_per_target=self.requests_per_target,
-            max_rps=self.max_rps,
-            attempt_seconds=self.timeout,
-            target_seconds=self.target_timeout,
-        )
-
-    def policy(self) -> RetryPolicy:
-        """When and how often to try again."""
-        return RetryPolicy(attempts=self.attempts, seconds=self.page_timeout)
-
-    def filter(self) -> Filter:
-        """Regions and repositories that are wanted."""
-        return Filter(self.region, self.repository, self.exclude_repository)
 
 
 def start(settings: Settings) -> int:
@@ -113,7 +68,7 @@ async def run(
     for warning in file.warnings:
         logger.warning(printable(warning))
     accounts = "an organization" if file.organization else len(file.accounts)
-    logger.info("crawling", extra={"accounts_selected": accounts, **_shown(settings)})
+    logger.info("crawling", extra={"accounts_selected": accounts, **settings.shown()})
     started = datetime.now(UTC)
     stop, ledger = Stop(), Ledger()
     failure = await _crawl(settings, file, output, ledger_file, stop=stop, ledger=ledger, console=console)
@@ -124,7 +79,7 @@ async def run(
         failure = _publish(ledger_file) or failure
     ending = Ending(*verdict(failure), started, datetime.now(UTC))
     if report_file:
-        text = as_json(ledger, ending, version=__version__, settings=_shown(settings))
+        text = as_json(ledger, ending, version=__version__, settings=settings.shown())
         failure = _publish(report_file, text) or failure
         ending = Ending(*verdict(failure), started, ending.ended)
     if not settings.quiet and ending.exit_code != READER_GONE:
@@ -149,7 +104,7 @@ def _publish(file: Output, text: bytes = b"") -> Fatal | None:
 
 def _read(settings: Settings) -> AccountsFile:
     """Load the accounts file, and of its accounts those that were asked for."""
-    _keep_apart(settings)
+    settings.keep_apart()
     try:
         # One byte more than is allowed tells a file that is too large; the rest of it need not be in memory.
         with sys.stdin.buffer if settings.accounts == "-" else Path(settings.accounts).open("rb") as source:
@@ -160,23 +115,6 @@ def _read(settings: Settings) -> AccountsFile:
     if file.organization:
         return file
     return replace(file, accounts=select(file.accounts, settings.account, settings.account_tag))
-
-
-def _keep_apart(settings: Settings) -> None:
-    """Refuse names that would have one file overwrite another."""
-    names: dict[Path, str] = {}
-    for option in ("accounts", "output", "ledger", "report"):
-        name: str | None = getattr(settings, option)
-        if name == "":
-            raise UsageError(f"--{option} is empty: name a file, or leave the option out")
-        if name is None or (name == "-" and option in ("accounts", "output")):
-            continue
-        if name == "-":
-            raise UsageError(f"--{option} -: standard output is for the rows; name a file")
-        path = Path(os.path.realpath(name))
-        if path in names and (path.is_file() or not path.exists()):
-            raise UsageError(f"--{names[path]} and --{option} are the same file, {name}: one would overwrite the other")
-        names[path] = option
 
 
 async def _crawl(
@@ -301,9 +239,3 @@ def _nothing_matches(settings: Settings, ledger: Ledger) -> str | None:
 
 def _units(count: int) -> str:
     return "1 account, target or repository is" if count == 1 else f"{count:,} accounts, targets or repositories are"
-
-
-def _shown(settings: Settings) -> dict[str, object]:
-    """The settings as the report has them. None is a secret."""
-    tolerated = [outcome.value for outcome in Outcome if outcome in settings.tolerate]
-    return {**asdict(settings), "tolerate": tolerated}
