@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeVar, cast
 
 import orjson
@@ -28,6 +29,8 @@ T = TypeVar("T")
 _log = structlog.get_logger("crawler.aws")
 
 _TARGET = "AmazonEC2ContainerRegistry_V20150921."
+
+_digest, _tag = itemgetter("imageDigest"), itemgetter("imageTag")
 
 #: What servers of the model of 2016 allow; today's allow 1,000.
 _OLD_PAGE_SIZE = 100
@@ -232,10 +235,12 @@ def _rows(body: bytes, member: str) -> tuple[dict[str, Any], list[dict[str, Any]
 def _image_ids(body: bytes) -> Page[ImageId]:
     document, rows = _rows(body, "imageIds")
     try:
-        # Two comprehensions over types: a third of the time that a loop with its own checks takes.
-        digests: set[object] = {type(row["imageDigest"]) for row in rows}
-        # An untagged one gets its None here, as the encoder of rows likes it.
-        tags: set[object] = {type(row.setdefault("imageTag", None)) for row in rows}
+        # Maps over C functions: a loop with its own checks takes as long as parsing the page.
+        digests: set[object] = set(map(type, map(_digest, rows)))
+        if set(map(len, rows)) != {2}:
+            for row in rows:
+                row.setdefault("imageTag", None)  # as the encoder of rows likes an untagged one
+        tags: set[object] = set(map(type, map(_tag, rows)))
     except (TypeError, KeyError, AttributeError) as error:
         raise _bad_row(body, "imageIds") from error
     if not (digests <= _STR and tags <= _STR_OR_NULL):
