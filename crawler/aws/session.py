@@ -34,6 +34,24 @@ _HOME = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-
 _SESSION_VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
 
 
+class _Session(AioSession):
+    """A session that reads its config files once for all of its kind: the `files` are what another has read.
+
+    botocore parses them for each profile; with one for each of hundreds of accounts that is a quarter of a second, and
+    a megabyte, each.
+    """
+
+    def __init__(self, *, profile: str | None, files: dict[str, object] | None) -> None:
+        super().__init__(session_vars=_SESSION_VARIABLES, profile=profile)
+        self._files = files
+
+    @property
+    def full_config(self) -> dict[str, object]:
+        if self._files is None:
+            self._files = super().full_config
+        return self._files
+
+
 class Sessions:
     """The sessions of all profiles (None: the ambient one). Raises `Denied` for a profile that is not configured."""
 
@@ -41,12 +59,13 @@ class Sessions:
         self._pool = pool
         self._sessions: dict[str | None, AioSession] = {}
         self._loader: Loader | None = None
+        self._files: dict[str, object] | None = None
 
     def of(self, profile: str | None) -> AioSession:
         """The profile's session, an `AioSession`: made once."""
         session = self._sessions.get(profile)
         if session is None:
-            session = self._sessions[profile] = self.fresh(profile)
+            session = self._sessions[profile] = self._made(profile, self._files)
         return session
 
     def _any(self) -> AioSession:
@@ -56,8 +75,12 @@ class Sessions:
 
     def fresh(self, profile: str | None) -> AioSession:
         """A new session for the profile, which reads config files and resolves credentials again."""
-        session = AioSession(session_vars=_SESSION_VARIABLES, profile=profile)
+        return self._made(profile, None)
+
+    def _made(self, profile: str | None, files: dict[str, object] | None) -> AioSession:
+        session = _Session(profile=profile, files=files)
         _require_profile(session, profile)
+        self._files = session.full_config
         if self._loader is None:
             # Service models are parsed once a process, not once a profile (8 MB and 80 ms each).
             self._loader = session.get_component("data_loader")

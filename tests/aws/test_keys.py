@@ -8,10 +8,13 @@ import sys
 from dataclasses import replace
 
 import anyio
+import botocore.configloader
 import pytest
 from structlog.testing import capture_logs
 
+from crawler.aws.http import Pool
 from crawler.aws.keys import RoleKeys
+from crawler.aws.session import Sessions
 from crawler.aws.signing import Keys
 from crawler.errors import CrawlError, Denied, Fatal, KeysExpired, KeysUnknown, Transient
 from tests.aws.conftest import ACCESS_KEY, SECRET_KEY, Config
@@ -285,6 +288,23 @@ web_identity_token_file = {token}
     assert await profile_access_key("assumed", monkeypatch) == "ASIAnamed"
 
     assert await profile_access_key("web", monkeypatch) == "ASIAweb"
+
+
+async def test_config_files_are_read_once_for_all_profiles(
+    aws_environment: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profiles = [f"p{number}" for number in range(20)]
+    aws_environment.write("".join(f"[profile {name}]\nregion = eu-west-1\n" for name in profiles))
+    read: list[str] = []
+    load_config = botocore.configloader.load_config
+    monkeypatch.setattr(botocore.configloader, "load_config", lambda path: [read.append(path), load_config(path)][1])
+    async with registries_at(cooperative, monkeypatch):
+        sessions = Sessions(Pool(connections=1, timeout=1))
+        regions = {sessions.region(name) for name in profiles}
+    assert regions == {"eu-west-1"}
+    assert len(read) == 1
+    sessions.fresh("p0")
+    assert len(read) == 2  # keys that have ended are looked for in files as they are now
 
 
 def container_keys(access_key: str) -> bytes:
