@@ -32,7 +32,7 @@ from crawler.model import (
 from crawler.pages import pages
 from crawler.registry import Registries, Registry
 from crawler.retry import RetryPolicy, deadline, retry
-from crawler.sinks import Sink
+from crawler.sinks import Rows, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +138,19 @@ class Crawl:
 
         result, _ = await self._settle(Unit(account, account.account_id), find_targets)
         if result.outcome is Outcome.OK:
-            await self._targets_of(targets, enabled)
+            left = deque(target for target in targets if not self._sink.holds(target))
+            # What an earlier attempt holds of the account was an answer to it.
+            await self._targets_of(left, enabled, answered=len(left) < len(targets))
         else:
             await self._ledger.record(result)
 
-    async def _targets_of(self, targets: deque[Target], enabled: AbstractSet[str]) -> None:
+    async def _targets_of(self, targets: deque[Target], enabled: AbstractSet[str], *, answered: bool) -> None:
         """Crawl the targets of one account, and tell its regions that are not enabled from keys that are wrong.
 
         Where one region knew the keys, another that does not is not enabled: unless AWS has just called it so.
+        `answered` tells whether one did before.
         """
         doubtful: list[Result] = []
-        answered = False
 
         async def crawl_target(target: Target) -> None:
             nonlocal answered
@@ -159,16 +161,20 @@ class Crawl:
             # A refusal is an answer, if it is ECR's own and not that of what was to find keys.
             knew = isinstance(error, Denied) and not isinstance(error, KeysUnknown) and result.chain.attempts > 0
             answered = answered or result.chain.pages > 0 or knew
-            await self._ledger.record(result)
+            await self._record_target(result)
 
         try:
             async with aclosing(take(targets)) as taken:
                 await for_each(crawl_target, taken, at_once=self._targets)
         finally:
             for result in doubtful:
-                await self._ledger.record(replace(result, outcome=Outcome.REGION_DISABLED) if answered else result)
+                await self._record_target(replace(result, outcome=Outcome.REGION_DISABLED) if answered else result)
             for target in targets:
                 await self._ledger.record(missed(Unit.of(target)))
+
+    async def _record_target(self, result: Result) -> None:
+        self._sink.target_ended(result)
+        await self._ledger.record(result)
 
     async def _target(self, target: Target) -> tuple[Result, CrawlError | None]:
         governor = Governor(
@@ -184,7 +190,11 @@ class Crawl:
                     if page.items and not new:
                         raise ChainBroken("RepeatedPage", f"page {chain.pages} names only repositories named before")
                     seen.update(new)
-                    waiting.extend(name for name in new if self._wanted.repository(target.account, name))
+                    waiting.extend(
+                        name
+                        for name in new
+                        if self._wanted.repository(target.account, name) and not self._sink.holds(target, name)
+                    )
                     while waiting:
                         yield waiting.popleft()
 
@@ -206,13 +216,13 @@ class Crawl:
                 await self._ledger.record(missed(Unit.of(target, name)))
 
     async def _repository(self, target: Target, registry: Registry, governor: Governor, name: str) -> None:
-        async def list_images(chain: Chain) -> Outcome:
+        async def list_images(rows: Rows, chain: Chain) -> Outcome:
             for restart in range(self._limits.restarts + 1):
                 fetch = self._persistent(registry.images(name), governor, chain)
                 try:
                     async with aclosing(pages(fetch, chain)) as listing:
                         async for page in listing:
-                            await self._sink.send(target, name, page.items)
+                            await rows.send(page.items)
                     break
                 except Refused:
                     # A token that is no longer honoured says nothing against the repository. On its first page, or
@@ -223,7 +233,10 @@ class Crawl:
                     chain.restarts += 1
             return Outcome.OK if chain.items else Outcome.EMPTY
 
-        result, _ = await self._settle(Unit.of(target, name), list_images)
+        with self._sink.repository(target, name) as rows:
+            result, error = await self._settle(Unit.of(target, name), partial(list_images, rows))
+            if error is None:
+                rows.commit(result)
         await self._ledger.record(result)
 
     def _persistent(self, fetch: Fetch[ItemT], governor: Governor, chain: Chain) -> Fetch[ItemT]:

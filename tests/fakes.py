@@ -12,6 +12,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from trio.testing import MockClock
 
 from crawler.crawl import Crawl, Filter, Limits
 from crawler.ledger import Ledger
-from crawler.model import Account, Fetch, ImageId, Organization, Page, Target
+from crawler.model import Account, Fetch, ImageId, Organization, Page, Result, Target
 from crawler.retry import RetryPolicy
 
 T = TypeVar("T")
@@ -180,23 +181,49 @@ class FakeRegistry:
 
 
 class ListSink:
-    """A `Sink` that keeps the rows; `steps` as a spot's, one for each page."""
+    """A `Sink` that keeps the rows; `steps` as a spot's, one for each page; `held` are units of an earlier attempt."""
 
-    def __init__(self, *steps: Step) -> None:
+    def __init__(self, *steps: Step, held: Iterable[tuple[str | None, ...]] = ()) -> None:
         self.rows: list[Row] = []
         self.steps = iter(steps)
+        self.held = set(held)
+        self.open: Counter[tuple[str, str, str]] = Counter()
+        self.committed: list[Result] = []
+        self.targets: list[Result] = []
 
-    async def send(self, target: Target, repository: str, image_ids: Sequence[ImageId]) -> None:
-        step = next(self.steps, 0.0)
+    def holds(self, target: Target, repository: str | None = None) -> bool:
+        return (target.registry_id, target.region, repository) in self.held
+
+    @contextmanager
+    def repository(self, target: Target, name: str) -> Iterator[ListRows]:
+        unit = (target.registry_id, target.region, name)
+        assert not self.open[unit], f"{unit} was begun twice"
+        self.open[unit] += 1
+        try:
+            yield ListRows(self, unit)
+        finally:
+            self.open[unit] -= 1
+
+    def target_ended(self, result: Result) -> None:
+        self.targets.append(result)
+
+
+@dataclass
+class ListRows:
+    sink: ListSink
+    unit: tuple[str, str, str]
+
+    async def send(self, image_ids: Sequence[ImageId]) -> None:
+        step = next(self.sink.steps, 0.0)
         await checkpoint()
         if isinstance(step, BaseException):
             raise step
         if step:
             await anyio.sleep(step)
-        self.rows += [
-            (target.registry_id, target.region, repository, row["imageDigest"], row.get("imageTag"))
-            for row in image_ids
-        ]
+        self.sink.rows += [(*self.unit, row["imageDigest"] or "", row.get("imageTag")) for row in image_ids]
+
+    def commit(self, result: Result) -> None:
+        self.sink.committed.append(result)
 
 
 @dataclass

@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
-from crawler.model import ImageId, Target
+from crawler.model import ImageId, Result, Target
 from crawler.rows import encode
 from crawler.sinks.writer import Send
 
 
 class NdjsonSink:
-    """Each page encoded where it was fetched, and sent as one piece of whole lines."""
+    """Each page encoded where it was fetched, and sent as one piece of whole lines. Remembers nothing."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
 
-    async def send(self, target: Target, repository: str, image_ids: Sequence[ImageId]) -> None:
+    def holds(self, target: Target, repository: str | None = None) -> bool:  # noqa: ARG002
         """See `Sink`."""
+        return False
+
+    def repository(self, target: Target, name: str) -> NdjsonRows:
+        """See `Sink`."""
+        return NdjsonRows(self._send, target, name)
+
+    def target_ended(self, result: Result) -> None:
+        """See `Sink`."""
+
+
+class NdjsonRows:
+    """Rows of one repository, on their way as soon as they are sent."""
+
+    __slots__ = ("_name", "_send", "_target")
+
+    def __init__(self, send: Send, target: Target, name: str) -> None:
+        self._send = send
+        self._target = target
+        self._name = name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """See `Rows`."""
+
+    async def send(self, image_ids: Sequence[ImageId]) -> None:
+        """See `Rows`."""
         if image_ids:
-            await self._send(encode(target.registry_id, target.region, repository, image_ids))
+            await self._send(encode(self._target.registry_id, self._target.region, self._name, image_ids))
+
+    def commit(self, result: Result) -> None:
+        """See `Rows`."""

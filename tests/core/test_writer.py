@@ -237,8 +237,9 @@ def test_pages_without_rows_are_not_sent() -> None:
     async def main() -> None:
         sink = NdjsonSink(send)
         target = Target(Account("1" * 12), "east", "2" * 12)
-        await sink.send(target, "a", [])
-        await sink.send(target, "a", [image("0", "latest"), image("1")])
+        with sink.repository(target, "a") as rows:
+            await rows.send([])
+            await rows.send([image("0", "latest"), image("1")])
 
     anyio.run(main)
     (piece,) = sent
