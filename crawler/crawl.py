@@ -29,7 +29,7 @@ from crawler.model import (
     Target,
     Unit,
 )
-from crawler.pages import pages
+from crawler.pages import pages, unsent
 from crawler.registry import Registries, Registry
 from crawler.retry import RetryPolicy, deadline, retry
 from crawler.sinks import Rows, Sink
@@ -217,10 +217,11 @@ class Crawl:
 
     async def _repository(self, target: Target, registry: Registry, governor: Governor, name: str) -> None:
         async def list_images(rows: Rows, chain: Chain) -> Outcome:
+            sent: list[int | None] = []
             for restart in range(self._limits.restarts + 1):
                 fetch = self._persistent(registry.images(name), governor, chain)
                 try:
-                    async with aclosing(pages(fetch, chain)) as listing:
+                    async with aclosing(unsent(pages(fetch, chain), sent, chain)) as listing:
                         async for page in listing:
                             await rows.send(page.items)
                     break

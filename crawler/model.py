@@ -121,10 +121,15 @@ ItemT_co = TypeVar("ItemT_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[ItemT_co]):
-    """One answer of a paged operation. `next_token` is None on the last page; it is opaque, and its chain's own."""
+    """One answer of a paged operation. `next_token` is None on the last page; it is opaque, and its chain's own.
+
+    Pages of equal `fingerprint` hold equal items in the same order, as far as this process can tell; the other way
+    round is likely and no more. None equals none.
+    """
 
     items: Sequence[ItemT_co]
     next_token: str | None
+    fingerprint: int | None = None
 
 
 #: One row as the API gives it: imageDigest, and imageTag, absent or None for an untagged image.
@@ -140,7 +145,7 @@ class Chain:
 
     `pages` are answers received, `items` what they held, `attempts` requests sent (so `attempts - pages` failed),
     `last_token_hash` names the token of the newest page asked for, None while that is the first. `restarts` counts new
-    beginnings after a refused token: the rows of the pages before may then have come twice. `trouble` is what the
+    beginnings after a refused token; `pages` that came again count again, their items do not. `trouble` is what the
     newest request failed with, None where it did not.
     """
 

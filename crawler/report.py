@@ -113,7 +113,7 @@ def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
     for step in dict.fromkeys(map(next_step, ledger.failures)):
         _say(console, step)
     if totals.restarts:
-        _say(console, f"{totals.restarts:,} chains began anew after a refused token: some rows may stand twice.")
+        _say(console, f"{totals.restarts:,} chains began anew after a refused token.")
     reason = f": {printable(ending.reason)}" if ending.reason else ""
     console.print(Text(ending.status.upper(), "bold"), reason, sep="", highlight=False, markup=False, soft_wrap=True)
 

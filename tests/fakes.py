@@ -175,7 +175,8 @@ class FakeRegistry:
             finally:
                 world.flying[place] -= 1
             pages = of(world.trees[place])
-            return Page(pages[index], f"{serial}/{index + 1}" if index + 1 < len(pages) else None)
+            following = f"{serial}/{index + 1}" if index + 1 < len(pages) else None
+            return Page(pages[index], following, fingerprint=hash(json.dumps(pages[index])))
 
         return fetch
 

@@ -179,3 +179,26 @@ async def test_a_region_that_is_no_name_is_refused_before_anything_is_sent(monke
         with pytest.raises(Refused, match=r"evil\.example"):
             await registries.open(target(region="evil.example/"))
         assert server.connections == 0
+
+
+def body_of(*digests: str, token: str | None = None, token_first: bool = False) -> bytes:
+    rows = json.dumps([{"imageDigest": digest, "imageTag": "v"} for digest in digests])
+    members = [f'"imageIds": {rows}', *([f'"nextToken": "{token}"'] if token else [])]
+    return f"{{{', '.join(members[::-1] if token_first else members)}}}".encode()
+
+
+@pytest.mark.parametrize("token_first", [True, False])
+async def test_a_page_is_known_again_by_its_list_and_not_by_its_token(
+    monkeypatch: pytest.MonkeyPatch, *, token_first: bool
+) -> None:
+    lists = [("a", "b"), ("a", "b"), ("a", "b"), ("b", "a"), ("a",), ("a", "bc"), ("ab", "c")]
+    tokens = ["t1", "t2", None, "t3", "t3", "t3", "t3"]
+    bodies = iter(
+        body_of(*rows, token=token, token_first=token_first) for rows, token in zip(lists, tokens, strict=True)
+    )
+    async with registries_at(lambda _: answer(next(bodies)), monkeypatch) as (registries, _):
+        fetch = (await registries.open(target())).images("a")
+        first, same, last, *others = [(await fetch(token)).fingerprint for token in [None, *tokens[:-1]]]
+    assert first == same == last
+    assert first is not None
+    assert len({first, *others}) == 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from crawler.crawl import Limits
 from crawler.errors import Refused, Throttled
 from crawler.model import Account
 from crawler.retry import RetryPolicy
-from tests.fakes import Rehearsal, World, small_tree
+from tests.fakes import Rehearsal, Step, Tree, World, image, small_tree
 
 A, B = Account("1" * 12), Account("2" * 12)
 ID = A.account_id
@@ -62,6 +64,39 @@ def test_at_100_percent_throttle_the_requests_of_a_crawl_are_bounded() -> None:
     assert sum(count for spot, count in world.calls.items() if spot[0] == "images") == 3 * 7
     assert crawled.ledger.totals.throttled == 3 * 7
     assert {line["outcome"] for line in crawled.lines if line["repositoryName"]} == {"THROTTLED"}
+
+
+def listed(*pages: str) -> World:
+    """One repository, an image for each letter."""
+    return World({(ID, "east"): Tree.of({"a": [[image(digest) for digest in page] for page in pages]})})
+
+
+def refused_and_changed(world: World, *pages: str) -> Iterator[Step]:
+    """Refuse the token, and list these pages from then on."""
+    world.trees = listed(*pages).trees
+    yield REFUSED
+
+
+@pytest.mark.parametrize("again", [("ab", "c", "", "de"), ("ab", "", "c", "de"), ("ab", "c", "de", "f"), ("ab", "c")])
+def test_a_new_start_sends_what_was_not_sent_before(again: tuple[str, ...]) -> None:
+    world = listed("ab", "", "c", "de")
+    rehearsal = Rehearsal(world)
+    world.steps["images", ID, "east", "a", 3] = refused_and_changed(world, *again)
+    line = rehearsal.of(A).line(ID, "east", "a")
+    assert (line["outcome"], line["restarts"]) == ("OK", 1)
+    there = Counter(f"sha256:{digest}" for digest in "".join(again))
+    assert Counter(row[3] for row in rehearsal.sink.rows) == there
+    assert line["rows"] == there.total()
+
+
+@pytest.mark.parametrize("again", [("ab", "x", "de"), ("xa", "bc", "de"), ("a", "bc", "de"), ("ba", "c", "de")])
+def test_a_new_start_that_finds_other_pages_is_the_end_and_repeats_nothing(again: tuple[str, ...]) -> None:
+    world = listed("ab", "c", "de")
+    rehearsal = Rehearsal(world)
+    world.steps["images", ID, "east", "a", 2] = refused_and_changed(world, *again)
+    line = rehearsal.of(A).line(ID, "east", "a")
+    assert (line["outcome"], line["code"], line["rows"]) == ("FAILED", "ListingChanged", 3)
+    assert [row[3] for row in rehearsal.sink.rows] == ["sha256:a", "sha256:b", "sha256:c"]
 
 
 @pytest.mark.parametrize("restarts", [1, 2])

@@ -131,11 +131,9 @@ def test_the_summary_shows_some_failures_and_counts_the_rest() -> None:
     assert f"… and {FAILURES_KEPT + 7 - FAILURES_SHOWN} more; a --ledger FILE has them all" in text
 
 
-def test_repeated_rows_are_told() -> None:
+def test_new_starts_are_told() -> None:
     restarted = Result(Unit.of(TARGET, "a"), Outcome.OK, chain=Chain(restarts=2))
-    assert "2 chains began anew after a refused token: some rows may stand twice." in summary(
-        recorded(restarted), ending(), width=200
-    )
+    assert "2 chains began anew after a refused token." in summary(recorded(restarted), ending(), width=200)
 
 
 def test_what_a_terminal_would_obey_is_shown_instead() -> None:
