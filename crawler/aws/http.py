@@ -126,21 +126,34 @@ class Pool:
         await self._exits.__aexit__(kind, error, trace)
         self._session = None
 
-    async def request(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None) -> Response:
-        """One exchange, whatever its status: 4xx and 5xx are answers, and so is a redirect, which is not followed."""
-        # Not fail_after, which is two generators around this scope.
-        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout):
-            return await self.exchange(method, route, headers, body)
-        raise Transient("Timeout", f"no complete answer from {route.url.host} within {self._timeout:g} s")
+    async def request(
+        self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None, *, seconds: float | None = None
+    ) -> Response:
+        """One exchange, whatever its status: 4xx and 5xx are answers, and so is a redirect, which is not followed.
+
+        `seconds` replaces the pool's `timeout`.
+        """
+        limit = self._timeout if seconds is None else seconds
+        async with self._slots:
+            # Not fail_after, which is two generators around this scope.
+            with anyio.CancelScope(deadline=anyio.current_time() + limit):
+                return await self._send(method, route, headers, body)
+        raise Transient("Timeout", f"no complete answer from {route.url.host} within {limit:g} s")
 
     async def exchange(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None) -> Response:
         """The same without a deadline, for who keeps one already."""
-        if self._session is None:
-            raise RuntimeError("the pool is not open: use it inside `async with`")
         try:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
             await self._slots.acquire()
+        try:
+            return await self._send(method, route, headers, body)
+        finally:
+            self._slots.release()
+
+    async def _send(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None) -> Response:
+        if self._session is None:
+            raise RuntimeError("the pool is not open: use it inside `async with`")
         try:
             async with self._session.request(
                 method,
@@ -154,8 +167,6 @@ class Pool:
                 answer = Response(response.status, response.headers, await _read(response))
         except (aiohttp.ClientError, OSError) as error:
             raise _translate(error, route) from error
-        finally:
-            self._slots.release()
         if _log.isEnabledFor(logging.DEBUG):
             _tell(route, headers, answer)
         return answer

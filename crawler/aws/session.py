@@ -18,10 +18,11 @@ from aiobotocore.session import AioSession
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import BotoCoreError, UnknownRegionError
 
+from crawler.aws.chain import credential_chain
 from crawler.aws.errors import translate
 from crawler.aws.hosts import check_host
 from crawler.aws.http import Pool, route
-from crawler.aws.metadata import as_botocore, text, through_pool
+from crawler.aws.metadata import as_botocore, text
 from crawler.errors import Denied
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ class Sessions:
             session.set_config_variable("region", _HOME["aws"])
         # One attempt: who waits for these keys tries again by our policy, and two policies would multiply.
         session.set_default_client_config(AioConfig(retries={"total_max_attempts": 1, "mode": "standard"}))
-        through_pool(session.get_component("credential_provider"), self._pool)
+        # Its "auto" asks the metadata service for a region, through HTTP of its own; all it tells are timeouts and
+        # retries of clients that send nothing.
+        session.set_config_variable("defaults_mode", "legacy")
+        session.register_component("credential_provider", credential_chain(session, profile, self._pool))
         session.register("before-send", partial(self._send, session.get_config_variable("ca_bundle")))
         return session
 

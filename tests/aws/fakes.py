@@ -11,7 +11,7 @@ import pytest
 from crawler.aws import AwsRegistries
 from crawler.model import Account, Fetch, ImageStatus, TagStatus, Target
 from crawler.retry import RetryPolicy
-from tests.aws.server import Handler, Server, serving
+from tests.aws.server import Handler, Reply, Request, Server, answer, assumed, serving
 
 T = TypeVar("T")
 
@@ -20,6 +20,19 @@ ROLE = Account("123456789012", role=("inventory",), external_id="ex", regions=("
 
 #: Three attempts, without a wait between them.
 AT_ONCE = RetryPolicy(attempts=3, uniform=lambda _low, _high: 0.0)
+
+
+PAGE = answer({"imageIds": []})
+
+
+def cooperative(request: Request) -> Reply:
+    """Assumes every role, each with an access key of its own; lists nothing."""
+    if request.operation == "AssumeRoleWithWebIdentity":
+        assert "authorization" not in request.headers
+        return assumed("ASIAweb", operation="AssumeRoleWithWebIdentity")
+    if request.operation == "AssumeRole":
+        return assumed("ASIA" + request.form["RoleArn"].rpartition("/")[2])
+    return PAGE
 
 
 @asynccontextmanager

@@ -62,6 +62,22 @@ async def test_slow_body_ends_at_the_deadline() -> None:
 
 
 async def test_waiting_for_a_slot_is_not_part_of_the_deadline() -> None:
+    def reply(request: Request) -> bytes:
+        return answer(b"ok") if request.body else b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+
+    async with serving(reply) as server, Pool(connections=1, timeout=0.5) as pool:
+
+        async def hold_the_slot() -> None:
+            with pytest.raises(Transient):
+                await pool.request("POST", route(server.url), {}, b"", seconds=0.6)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hold_the_slot)
+            await anyio.wait_all_tasks_blocked()
+            assert (await pool.request("POST", route(server.url), {}, b"{}")).status == 200
+
+
+async def test_connections_are_bounded_and_kept() -> None:
     async with serving(lambda _: answer(b"ok")) as server, Pool(connections=1, timeout=20) as pool:
         async with anyio.create_task_group() as tasks:
             for _ in range(20):

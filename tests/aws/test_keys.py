@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from dataclasses import replace
 
 import anyio
-import botocore.configloader
 import pytest
 from structlog.testing import capture_logs
 
-from crawler.aws.http import Pool
 from crawler.aws.keys import RoleKeys
-from crawler.aws.session import Sessions
 from crawler.aws.signing import Keys
 from crawler.errors import CrawlError, Denied, Fatal, KeysExpired, KeysUnknown, Transient
-from tests.aws.conftest import ACCESS_KEY, SECRET_KEY, Config
-from tests.aws.fakes import ACCOUNT, AT_ONCE, ROLE, drained, registries_at, target
-from tests.aws.server import Reply, Request, answer, assumed, refused, serving, sts_refused
+from tests.aws.conftest import ACCESS_KEY, SECRET_KEY
+from tests.aws.fakes import AT_ONCE, PAGE, ROLE, cooperative, drained, registries_at, target
+from tests.aws.server import Reply, Request, answer, assumed, refused, sts_refused
 
 pytestmark = pytest.mark.anyio
-
-SSO = """
-[profile p]
-sso_session = s
-sso_account_id = 1
-sso_role_name = r
-[sso-session s]
-sso_region = eu-west-1
-sso_start_url = https://x.example/start
-"""
-
-PAGE = answer({"imageIds": []})
-
-
-def cooperative(request: Request) -> Reply:
-    """Assumes every role, each with an access key of its own; lists nothing."""
-    if request.operation == "AssumeRoleWithWebIdentity":
-        assert "authorization" not in request.headers
-        return assumed("ASIAweb", operation="AssumeRoleWithWebIdentity")
-    if request.operation == "AssumeRole":
-        return assumed("ASIA" + request.form["RoleArn"].rpartition("/")[2])
-    return PAGE
 
 
 async def test_a_role_is_assumed_once_for_a_hundred_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,141 +231,6 @@ async def test_a_cancelled_assume_role_hands_over_to_the_next() -> None:
         gate.set()
     assert (await source.keys()).access_key == "K"
     assert len(tries) == 1
-
-
-async def profile_access_key(profile: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    async with registries_at(cooperative, monkeypatch) as (registries, server):
-        await (await registries.open(target(replace(ACCOUNT, profile=profile)))).images("a")(None)
-    return server.asked("ListImages")[0].access_key
-
-
-async def test_profiles(aws_environment: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {"Version": 1, "AccessKeyId": "ASIAPROCESS", "SecretAccessKey": "s", "SessionToken": "t"}
-    script = aws_environment.beside("process.py", f"print({json.dumps(json.dumps(given))})")
-    token = aws_environment.beside("token", "web.identity.token")
-    aws_environment.write(f"""
-[profile static]
-aws_access_key_id = AKIASTATIC
-aws_secret_access_key = s
-[profile process]
-credential_process = {sys.executable} {script}
-[profile assumed]
-role_arn = arn:aws:iam::123456789012:role/named
-source_profile = static
-[profile web]
-role_arn = arn:aws:iam::123456789012:role/web
-web_identity_token_file = {token}
-""")
-    assert await profile_access_key("static", monkeypatch) == "AKIASTATIC"
-    assert await profile_access_key("process", monkeypatch) == "ASIAPROCESS"
-    assert await profile_access_key("assumed", monkeypatch) == "ASIAnamed"
-
-    assert await profile_access_key("web", monkeypatch) == "ASIAweb"
-
-
-async def test_config_files_are_read_once_for_all_profiles(
-    aws_environment: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    profiles = [f"p{number}" for number in range(20)]
-    aws_environment.write("".join(f"[profile {name}]\nregion = eu-west-1\n" for name in profiles))
-    read: list[str] = []
-    load_config = botocore.configloader.load_config
-    monkeypatch.setattr(botocore.configloader, "load_config", lambda path: [read.append(path), load_config(path)][1])
-    async with registries_at(cooperative, monkeypatch):
-        sessions = Sessions(Pool(connections=1, timeout=1))
-        regions = {sessions.region(name) for name in profiles}
-    assert regions == {"eu-west-1"}
-    assert len(read) == 1
-    sessions.fresh("p0")
-    assert len(read) == 2  # keys that have ended are looked for in files as they are now
-
-
-def container_keys(access_key: str) -> bytes:
-    keys = {"AccessKeyId": access_key, "SecretAccessKey": "s", "Token": "t", "Expiration": "2999-01-01T00:00:00Z"}
-    return answer(keys)
-
-
-async def test_keys_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    async with serving(lambda _: container_keys("ASIACONTAINER")) as container:
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{container.url}/keys")
-        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "canaryBearer")
-        async with registries_at(cooperative, monkeypatch) as (registries, server):
-            await (await registries.open(target())).images("a")(None)
-        assert server.requests[-1].access_key == "ASIACONTAINER"
-        assert container.requests[0].headers["authorization"] == "canaryBearer"
-
-
-async def test_keys_of_a_container_are_not_fetched_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    async with serving(lambda _: container_keys("ASIATHIEF")) as thief:
-        moved = answer(b"", 302, Location=f"{thief.url}/keys")
-        async with serving(lambda _: moved) as container:
-            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{container.url}/keys")
-            async with registries_at(cooperative, monkeypatch) as (registries, _):
-                with pytest.raises(Denied):
-                    await registries.open(target())
-        assert thief.connections == 0
-
-
-async def test_nested_sts_never_follows_a_redirect(aws_environment: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    aws_environment.write("""
-[profile source]
-aws_access_key_id = AKIASTATIC
-aws_secret_access_key = s
-aws_session_token = canaryToken
-[profile assumed]
-role_arn = arn:aws:iam::123456789012:role/named
-source_profile = source
-""")
-    async with serving(lambda _: assumed()) as thief:
-        moved = answer(b"", 307, Location=f"{thief.url}/")
-        async with registries_at(lambda _: moved, monkeypatch) as (registries, server):
-            for account in (replace(ACCOUNT, profile="assumed"), ROLE):
-                with pytest.raises(CrawlError):
-                    await (await registries.open(target(account))).images("a")(None)
-            assert server.count("AssumeRole") == 2
-        assert thief.connections == 0
-
-
-@pytest.mark.parametrize(
-    ("config", "code", "hint"),
-    [
-        ("[profile p]\nregion = eu-west-1\n", "NoCredentials", "aws configure --profile p"),
-        ("[profile p]\naws_access_key_id = AKIA\n", "CredentialsUnusable", "aws_secret_access_key"),
-        ("[profile p]\ncredential_process = /no/such/program\n", "CredentialsUnusable", "/no/such/program"),
-        ("[profile p]\ncredential_process = echo garbage\n", "CredentialsUnusable", "'p'"),
-        ("[profile p]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = gone\n", "CredentialsUnusable", "gone"),
-        ("[profile p]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = p\n", "CredentialsUnusable", "'p'"),
-        (
-            SSO,
-            "SsoSessionExpired",
-            "aws sso login --profile p",
-        ),
-    ],
-)
-async def test_unusable_profiles_say_what_to_do(
-    config: str, code: str, hint: str, aws_environment: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(aws_environment.path.parent))
-    aws_environment.write(config)
-    async with registries_at(cooperative, monkeypatch) as (registries, _):
-        for _ in range(2):
-            with pytest.raises(Denied) as caught:
-                await registries.open(target(replace(ACCOUNT, profile="p")))
-            assert caught.value.code == code
-            assert hint in caught.value.message
-
-
-async def test_no_ambient_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    async with registries_at(cooperative, monkeypatch) as (registries, server):
-        with pytest.raises(Denied, match="aws sso login"):
-            await (await registries.open(target())).images("a")(None)
-        assert server.requests == []
 
 
 async def test_wrong_ambient_keys_are_keys_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

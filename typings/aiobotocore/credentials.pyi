@@ -1,6 +1,10 @@
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
-from aiobotocore.utils import AioContainerMetadataFetcher
+from aiobotocore.client import AioBaseClient
+from aiobotocore.session import AioSession
+from aiobotocore.utils import AioContainerMetadataFetcher, AioInstanceMetadataFetcher
 
 class ReadOnlyCredentials(NamedTuple):
     access_key: str
@@ -11,10 +15,40 @@ class AioCredentials:
     # Those that end included: all answer this.
     async def get_frozen_credentials(self) -> ReadOnlyCredentials: ...
 
-class AioContainerProvider:
+class CredentialProvider:
+    # In truth botocore's, and the base of all that follow.
+    async def load(self) -> AioCredentials | None: ...
+
+class AioEnvProvider(CredentialProvider): ...
+class AioOriginalEC2Provider(CredentialProvider): ...
+class AioBotoProvider(CredentialProvider): ...
+
+class AioContainerProvider(CredentialProvider):
     def __init__(self, *, fetcher: AioContainerMetadataFetcher) -> None: ...
 
+class AioInstanceMetadataProvider(CredentialProvider):
+    def __init__(self, *, iam_role_fetcher: AioInstanceMetadataFetcher) -> None: ...
+
+class AioCanonicalNameCredentialSourcer:
+    def __init__(self, providers: Sequence[CredentialProvider]) -> None: ...
+
+class AioProfileProviderBuilder:
+    def __init__(self, session: AioSession, *, cache: dict[str, object]) -> None: ...
+    def providers(self, profile_name: str, disable_env_vars: bool = False) -> list[CredentialProvider]: ...
+
+class AioAssumeRoleProvider(CredentialProvider):
+    def __init__(
+        self,
+        *,
+        load_config: Callable[[], dict[str, object]],
+        client_creator: Callable[..., AbstractAsyncContextManager[AioBaseClient]],
+        cache: dict[str, object],
+        profile_name: str,
+        credential_sourcer: AioCanonicalNameCredentialSourcer,
+        profile_provider_builder: AioProfileProviderBuilder,
+    ) -> None: ...
+
 class AioCredentialResolver:
-    def insert_after(self, name: str, credential_provider: AioContainerProvider) -> None: ...
-    def remove(self, name: str) -> None: ...
+    providers: list[CredentialProvider]
+    def __init__(self, providers: Sequence[CredentialProvider]) -> None: ...
     async def load_credentials(self) -> AioCredentials | None: ...

@@ -1,0 +1,57 @@
+"""botocore's credential chain, put together anew: its providers in its order, with our pool where they would use HTTP.
+
+Not aiobotocore's `create_credential_resolver` with some providers replaced: the container's and the instance's serve
+`credential_source` too, from inside the one for roles, where only private names lead.
+https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiobotocore.credentials import (
+    AioAssumeRoleProvider,
+    AioBotoProvider,
+    AioCanonicalNameCredentialSourcer,
+    AioCredentialResolver,
+    AioEnvProvider,
+    AioOriginalEC2Provider,
+    AioProfileProviderBuilder,
+)
+from aiobotocore.utils import create_nested_client
+
+from crawler.aws.metadata import container_provider, instance_provider
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+
+    from crawler.aws.http import Pool
+
+
+def credential_chain(session: AioSession, profile: str | None, pool: Pool) -> AioCredentialResolver:
+    """The chain of a profile; None is the ambient one, where the environment comes before AWS_PROFILE's profile."""
+    environment, container, instance = AioEnvProvider(), container_provider(pool), instance_provider(session, pool)
+    name = profile or session.get_config_variable("profile") or "default"
+    # Shared, so that a role assumed by one of the providers is not assumed again by the next.
+    cache: dict[str, object] = {}
+    profiles = AioProfileProviderBuilder(session, cache=cache)
+    roles = AioAssumeRoleProvider(
+        load_config=lambda: session.full_config,
+        client_creator=partial(create_nested_client, session),
+        cache=cache,
+        profile_name=name,
+        credential_sourcer=AioCanonicalNameCredentialSourcer([environment, container, instance]),
+        profile_provider_builder=profiles,
+    )
+    return AioCredentialResolver(
+        [
+            *([] if profile else [environment]),
+            roles,
+            *profiles.providers(name, disable_env_vars=profile is not None),
+            AioOriginalEC2Provider(),
+            AioBotoProvider(),
+            container,
+            instance,
+        ]
+    )
