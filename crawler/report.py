@@ -21,7 +21,7 @@ FAILURES_SHOWN = 20
 _KEYS_REFUSED = ("InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure")
 _SIGNATURE_REFUSED = ("SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature")
 _KEYS_ENDED = ("ExpiredTokenException", "ExpiredToken")
-_NO_KEYS = ("NoCredentials", "CredentialsUnusable", "UnknownProfile", "SsoSessionExpired")
+_NO_KEYS = ("NoCredentials", "CredentialsUnusable", "UnknownProfile", "SsoSessionExpired", "MfaRequired")
 _SETTINGS = ("BadRequest", "EndpointRefused", "BadCaBundle", "CertificateRefused", "ParentNotFoundException")
 
 

@@ -8,7 +8,7 @@ https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from aiobotocore.credentials import (
     AioAssumeRoleProvider,
@@ -22,6 +22,7 @@ from aiobotocore.credentials import (
 from aiobotocore.utils import create_nested_client
 
 from crawler.aws.metadata import container_provider, instance_provider
+from crawler.errors import Denied
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
@@ -41,6 +42,8 @@ def credential_chain(session: AioSession, profile: str | None, pool: Pool) -> Ai
         client_creator=partial(create_nested_client, session),
         cache=cache,
         profile_name=name,
+        # botocore's own asks on the terminal, and stops the event loop until somebody types the code.
+        prompter=partial(_no_code, profile),
         credential_sourcer=AioCanonicalNameCredentialSourcer([environment, container, instance]),
         profile_provider_builder=profiles,
     )
@@ -54,4 +57,16 @@ def credential_chain(session: AioSession, profile: str | None, pool: Pool) -> Ai
             container,
             instance,
         ]
+    )
+
+
+def _no_code(profile: str | None, prompt: str) -> NoReturn:
+    """Refuse in place of the prompt ("Enter MFA code for arn:…: ")."""
+    device = prompt.removeprefix("Enter MFA code for ").rstrip(": ")
+    who = f"the AWS profile {profile!r}" if profile else "the ambient AWS profile"
+    raise Denied(
+        "MfaRequired",
+        f"{who} wants a code of the MFA device {device}, and a crawl asks nobody: get a session beforehand "
+        f"(aws sts get-session-token --serial-number {device} --token-code CODE) and use its keys, "
+        "or a role that needs no MFA",
     )

@@ -24,6 +24,16 @@ from tests.aws.server import Reply, Request, answer, assumed, serving
 
 pytestmark = pytest.mark.anyio
 
+MFA = """
+[profile p]
+role_arn = arn:aws:iam::1:role/x
+source_profile = q
+mfa_serial = arn:aws:iam::1:mfa/me
+[profile q]
+aws_access_key_id = AKIA
+aws_secret_access_key = s
+"""
+
 SSO = """
 [profile p]
 sso_session = s
@@ -226,6 +236,11 @@ source_profile = source
         ("[profile p]\ncredential_process = echo garbage\n", "CredentialsUnusable", "'p'"),
         ("[profile p]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = gone\n", "CredentialsUnusable", "gone"),
         ("[profile p]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = p\n", "CredentialsUnusable", "'p'"),
+        (
+            MFA,
+            "MfaRequired",
+            "aws sts get-session-token --serial-number arn:aws:iam::1:mfa/me --token-code",
+        ),
         (
             SSO,
             "SsoSessionExpired",

@@ -191,6 +191,7 @@ def test_units_that_a_stop_left_behind_are_counted_and_not_listed() -> None:
     [
         (Outcome.DENIED, "AccessDeniedException", "Denied: "),
         (Outcome.DENIED, "NoCredentials", "Credentials: "),
+        (Outcome.DENIED, "MfaRequired", "Credentials: "),
         (Outcome.DENIED, "ExpiredTokenException", "The credentials have ended"),
         (Outcome.DENIED, "UnrecognizedClientException", "AWS does not know these keys"),
         (Outcome.DENIED, "InvalidSignatureException", "The secret key does not belong"),

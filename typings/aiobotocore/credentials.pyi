@@ -44,6 +44,7 @@ class AioAssumeRoleProvider(CredentialProvider):
         client_creator: Callable[..., AbstractAsyncContextManager[AioBaseClient]],
         cache: dict[str, object],
         profile_name: str,
+        prompter: Callable[[str], str],
         credential_sourcer: AioCanonicalNameCredentialSourcer,
         profile_provider_builder: AioProfileProviderBuilder,
     ) -> None: ...
