@@ -52,13 +52,14 @@ class ImageStatus(StrEnum):
 class Identity:
     """Whose keys sign a request: a starting point (profile or ambient) and a chain of roles assumed from it.
 
-    `roles` are ARNs, in the order in which they are assumed; `duration` is in seconds, None for AWS's default (1 h).
-    Equal identities share their keys, so this is a dictionary key.
+    `roles` are ARNs, in the order in which they are assumed, each with its own of `external_ids` (which may be empty:
+    then all without); `duration` is in seconds, None for AWS's default (1 h). Equal identities share their keys, so
+    this is a dictionary key.
     """
 
     profile: str | None = None
     roles: tuple[str, ...] = ()
-    external_id: str | None = None
+    external_ids: tuple[str | None, ...] = ()
     session_name: str = "ecr-inventory-crawler"
     session_tags: tuple[tuple[str, str], ...] = ()
     duration: int | None = None
@@ -69,16 +70,16 @@ class Account:
     """One AWS account to crawl, with the settings that hold in it.
 
     `regions` are names or globs, `("all",)` for every enabled region. `role` holds ARNs or bare role names as written
-    in the file: a bare name becomes an ARN where the partition is known. `registries` are registry IDs (account IDs)
-    read with this account's keys beside its own. `max_rps` is a ceiling in requests a second for each registry and
-    region, None for none.
+    in the file: a bare name becomes an ARN where the partition is known; `external_ids` as in `Identity`. `registries`
+    are registry IDs (account IDs) read with this account's keys beside its own. `max_rps` is a ceiling in requests a
+    second for each registry and region, None for none.
     """
 
     account_id: str
     name: str = ""
     profile: str | None = None
     role: tuple[str, ...] = ()
-    external_id: str | None = None
+    external_ids: tuple[str | None, ...] = ()
     session_name: str = "ecr-inventory-crawler"
     session_tags: tuple[tuple[str, str], ...] = ()
     duration: int | None = None

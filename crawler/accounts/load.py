@@ -121,7 +121,7 @@ class _Loading:
             name=entry.name or entry.display_name or "",
             profile=None if entry.role else entry.profile or None,
             role=tuple(entry.role),
-            external_id=entry.external_id or None,
+            external_ids=(entry.external_id,) * len(entry.role) if entry.external_id else (),
             regions=self._regions(path, entry.regions),
             tags=tuple(entry.tags or ()),
         )
@@ -133,23 +133,22 @@ class _Loading:
             return None
         settings = _merged(defaults, entry.crawler)
         self._check_duration(path, settings, len(entry.role) + 1)
-        hub_id = (*path, "hub_external_id")
         if entry.hub_external_id and not entry.role:
-            self._refuse(hub_id, "is for assuming the hub's role, and there is none; write role:, or remove it")
-        elif entry.hub_external_id and entry.external_id not in ("", entry.hub_external_id):
-            # The hub's roles are the beginning of each member's chain, and a chain has one external id.
-            self._refuse(hub_id, "a chain of roles sends one external id; make it the same as external_id")
+            text = "is for assuming the hub's role, and there is none; write role:, or remove it"
+            self._refuse((*path, "hub_external_id"), text)
+        of_hub = (entry.hub_external_id or None,) * len(entry.role)
+        of_member = entry.external_id or None
         member = replace(
             _pattern(settings),
             profile=entry.profile or None,
             role=(*entry.role, entry.member_role),
-            external_id=entry.external_id or entry.hub_external_id or None,
+            external_ids=(*of_hub, of_member),
             regions=self._regions(path, entry.regions),
         )
         hub = Identity(
             profile=member.profile,
             roles=tuple(entry.role),
-            external_id=entry.hub_external_id or None,
+            external_ids=of_hub,
             session_name=member.session_name,
             session_tags=member.session_tags,
             duration=member.duration,

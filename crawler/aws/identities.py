@@ -39,7 +39,7 @@ class Identities:
             if identity.profile not in self._profiles:
                 self._profiles[identity.profile] = ProfileKeys(self._sessions, identity.profile, self._policy)
             return self._profiles[identity.profile]
-        before = replace(identity, roles=identity.roles[:-1])
+        before = replace(identity, roles=identity.roles[:-1], external_ids=identity.external_ids[:-1])
         parent = self.source(before)
         role = identity.roles[-1]
 
@@ -50,8 +50,8 @@ class Identities:
 
     async def _assume(self, identity: Identity, role: str, keys: Keys) -> Keys:
         params: dict[str, Any] = {"RoleArn": role, "RoleSessionName": identity.session_name}
-        if identity.external_id:
-            params["ExternalId"] = identity.external_id
+        if external_id := next(reversed(identity.external_ids), None):
+            params["ExternalId"] = external_id
         if identity.session_tags:
             params["Tags"] = [{"Key": key, "Value": value} for key, value in identity.session_tags]
         if identity.duration:
@@ -84,7 +84,8 @@ class Identities:
         return Identity(
             profile=account.profile,
             roles=roles,
-            external_id=account.external_id,
+            # As many as roles: what a member's chain begins with is then the very identity of the hub.
+            external_ids=account.external_ids or (None,) * len(roles),
             session_name=account.session_name,
             session_tags=account.session_tags,
             duration=account.duration,

@@ -162,7 +162,7 @@ def test_settings() -> None:
     assert account == Account(
         account_id="123456789012",
         role=("a", "b"),
-        external_id="abc:/1",
+        external_ids=("abc:/1", "abc:/1"),
         registries=("210987654321",),
         repositories=("team-*",),
         exclude_repositories=("*-cache",),

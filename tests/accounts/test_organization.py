@@ -16,21 +16,22 @@ def organization(written: str, *, after: str = "") -> Organization:
 
 def test_the_least() -> None:
     assert organization("member_role: inventory") == Organization(
-        hub=Identity(), member=Account(account_id="", role=("inventory",))
+        hub=Identity(), member=Account(account_id="", role=("inventory",), external_ids=(None,))
     )
 
 
 def test_members_are_reached_from_the_hub() -> None:
     found = organization(f"role: '{ARN}', member_role: inventory, profile: p, external_id: abc")
-    assert found.hub == Identity(profile="p", roles=(ARN,))
-    assert found.member == Account(account_id="", profile="p", role=(ARN, "inventory"), external_id="abc")
+    assert found.hub == Identity(profile="p", roles=(ARN,), external_ids=(None,))
+    assert found.member == Account("", profile="p", role=(ARN, "inventory"), external_ids=(None, "abc"))
 
 
 def test_the_hub_has_an_external_id_of_its_own() -> None:
-    found = organization(f"role: ['{ARN}'], member_role: inventory, hub_external_id: abc")
-    assert (found.hub.external_id, found.member.external_id) == ("abc", "abc")
-    found = organization(f"role: '{ARN}', member_role: inventory, hub_external_id: abc, external_id: abc")
-    assert (found.hub.external_id, found.member.external_id) == ("abc", "abc")
+    chain = f"['{ARN}', '{ARN}2']"
+    found = organization(f"role: {chain}, member_role: inventory, hub_external_id: abc")
+    assert (found.hub.external_ids, found.member.external_ids) == (("abc", "abc"), ("abc", "abc", None))
+    found = organization(f"role: {chain}, member_role: inventory, hub_external_id: abc, external_id: xyz")
+    assert (found.hub.external_ids, found.member.external_ids) == (("abc", "abc"), ("abc", "abc", "xyz"))
 
 
 def test_everything_else() -> None:
@@ -45,6 +46,7 @@ def test_everything_else() -> None:
         member=Account(
             account_id="",
             role=("arn:aws:iam::{account_id}:role/inventory",),
+            external_ids=(None,),
             session_name="nightly",
             session_tags=(("a", "b"),),
             duration=7200,

@@ -137,7 +137,7 @@ def test_what_is_dumped_comes_back(written: tuple[dict[str, Any], ...], style: d
         assert account.account_id == entry["account_id"]
         assert list(account.role) == entry["role"]
         assert account.name == entry.get("name", "")
-        assert account.external_id == entry.get("external_id")
+        assert set(account.external_ids) == ({entry["external_id"]} if "external_id" in entry else set())
         assert list(account.regions) == entry.get("regions", ["all"])
         assert list(account.tags) == entry.get("tags", [])
         assert list(account.repositories) == settings.get("repositories", [])

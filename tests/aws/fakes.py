@@ -16,7 +16,7 @@ from tests.aws.server import Handler, Reply, Request, Server, answer, assumed, s
 T = TypeVar("T")
 
 ACCOUNT = Account("123456789012", regions=("eu-west-1",))
-ROLE = Account("123456789012", role=("inventory",), external_id="ex", regions=("eu-west-1",))
+ROLE = Account("123456789012", role=("inventory",), external_ids=("ex",), regions=("eu-west-1",))
 
 #: Three attempts, without a wait between them.
 AT_ONCE = RetryPolicy(attempts=3, uniform=lambda _low, _high: 0.0)

@@ -41,6 +41,7 @@ async def test_a_chain_signs_each_hop_with_the_hop_before(monkeypatch: pytest.Mo
     account = replace(
         ROLE,
         role=("arn:aws:iam::111111111111:role/hub", "team/{account_id}"),
+        external_ids=("of-the-hub", "of-the-member"),
         session_tags=(("crawl", "nightly"),),
         duration=7200,
         session_name="audit",
@@ -52,6 +53,7 @@ async def test_a_chain_signs_each_hop_with_the_hop_before(monkeypatch: pytest.Mo
     assert (hub.access_key, first.access_key, second.access_key) == (ACCESS_KEY, "ASIAhub", "ASIAhub")
     assert first.form["RoleArn"] == "arn:aws:iam::123456789012:role/team/123456789012"
     assert second.form["RoleArn"] == "arn:aws:iam::222222222222:role/team/222222222222"
+    assert [asked.form["ExternalId"] for asked in (hub, first)] == ["of-the-hub", "of-the-member"]
     assert (hub.form["DurationSeconds"], first.form["DurationSeconds"]) == ("7200", "3600")
     assert (first.form["Tags.member.1.Key"], first.form["Tags.member.1.Value"]) == ("crawl", "nightly")
     assert first.form["RoleSessionName"] == "audit"

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from crawler.accounts import load
 from crawler.errors import ChainBroken, Denied, Transient
 from crawler.model import Account, Identity, Organization
-from tests.aws.fakes import registries_at
-from tests.aws.server import Handler, Reply, Request, answer, refused, sts_refused
+from tests.aws.fakes import registries_at, target
+from tests.aws.server import Handler, Reply, Request, answer, assumed, refused, sts_refused
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +92,28 @@ async def test_an_answer_without_accounts_is_no_empty_organization(
 ) -> None:
     with pytest.raises(Transient):
         await members(lambda _: answer(body), monkeypatch)
+
+
+async def test_the_hub_is_assumed_once_for_its_list_and_for_all_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = (
+        b"organization: {role: 'arn:aws:iam::111111111111:role/hub', hub_external_id: of-the-hub, "
+        b"member_role: inventory, regions: [eu-west-1]}"
+    )
+    organization = load("f", written).organization
+    assert organization
+
+    def reply(request: Request) -> Reply:
+        if request.operation == "AssumeRole":
+            return assumed(f"ASIA{request.form['RoleArn'].rpartition('/')[2]}")
+        return answer({"Accounts": [{"Id": f"{number:012}", "Name": "n", "State": "ACTIVE"} for number in range(3)]})
+
+    async with (
+        registries_at(reply, monkeypatch) as (registries, server),
+        aclosing(registries.members(organization)) as found,
+    ):
+        async for account in found:
+            await registries.open(target(account))
+    assert [asked.form.get("ExternalId") for asked in server.asked("AssumeRole")] == ["of-the-hub", None, None, None]
 
 
 async def test_the_hub_in_another_partition(monkeypatch: pytest.MonkeyPatch) -> None:
