@@ -31,7 +31,7 @@ from crawler.model import (
 )
 from crawler.pages import pages, unsent
 from crawler.registry import Registries, Registry
-from crawler.retry import RetryPolicy, deadline, retry
+from crawler.retry import RetryPolicy, retry
 from crawler.sinks import Rows, Sink
 
 
@@ -47,7 +47,6 @@ class Limits:
     targets_at_once: int = 32
     requests_per_target: int = 8
     max_rps: float | None = None
-    attempt_seconds: float = 60.0
     target_seconds: float = 6 * 3600.0
     restarts: int = 1
 
@@ -241,7 +240,7 @@ class Crawl:
         await self._ledger.record(result)
 
     def _persistent(self, fetch: Fetch[ItemT], governor: Governor, chain: Chain) -> Fetch[ItemT]:
-        return retry(governor.govern(deadline(fetch, self._limits.attempt_seconds)), self._policy, chain)
+        return retry(governor.govern(fetch), self._policy, chain)
 
     async def _settle(
         self, unit: Unit, work: Callable[[Chain], Awaitable[Outcome]]

@@ -11,7 +11,9 @@ from crawler.model import Account, Fetch, ImageId, Organization, Target
 class Registry(Protocol):
     """One target, opened. Each call of a method starts a new chain; nothing is sent before its Fetch is awaited.
 
-    A Fetch makes one attempt: it raises a `CrawlError` (see `errors.py`) and neither paces nor retries.
+    A Fetch makes one attempt: it raises a `CrawlError` (see `errors.py`) and neither paces nor retries. A stall is no
+    answer: it keeps a deadline of its own for each request, and raises `Transient`. Not one around the whole attempt:
+    that may have to renew keys first, which has retries and deadlines of its own, and would begin anew each time.
     """
 
     def repositories(self) -> Fetch[str]:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import anyio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from crawler.errors import CrawlError, Throttled, Transient
+from crawler.errors import CrawlError, Throttled
 from crawler.model import Chain, Fetch, Page
 
 T = TypeVar("T")
@@ -115,15 +115,3 @@ def retry(fetch: Fetch[T], policy: RetryPolicy, chain: Chain) -> Fetch[T]:
         return await persist(attempt, policy)
 
     return fetch_persistently
-
-
-def deadline(fetch: Fetch[T], seconds: float) -> Fetch[T]:
-    """The same Fetch, each attempt cut off after `seconds` and raised as `Transient`: a stall is no answer."""
-
-    async def fetch_in_time(token: str | None) -> Page[T]:
-        # Not move_on_after, which is a generator around this scope: every request pays for it.
-        with anyio.CancelScope(deadline=anyio.current_time() + seconds):
-            return await fetch(token)
-        raise Transient("Timeout", f"no complete answer within {seconds:g} s")
-
-    return fetch_in_time

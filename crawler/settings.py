@@ -44,7 +44,6 @@ class Settings:
             targets_at_once=self.targets_at_once,
             requests_per_target=self.requests_per_target,
             max_rps=self.max_rps,
-            attempt_seconds=self.timeout,
             target_seconds=self.target_timeout,
         )
 

@@ -22,6 +22,7 @@ from anyio.lowlevel import checkpoint
 from trio.testing import MockClock
 
 from crawler.crawl import Crawl, Filter, Limits
+from crawler.errors import Transient
 from crawler.ledger import Ledger
 from crawler.model import Account, Fetch, ImageId, Organization, Page, Result, Target
 from crawler.retry import RetryPolicy
@@ -92,6 +93,7 @@ class World:
         self.flying: Counter[tuple[str, str]] = Counter()
         self.peaks: Counter[tuple[str, str]] = Counter()
         self.peak = 0
+        self.timeout = 60.0  # seconds for the answer to a page
         self.members_open = 0
         self.enabled: set[str] = set()  # regions that AWS itself calls enabled
         self.serial = count()
@@ -171,7 +173,10 @@ class FakeRegistry:
             world.peaks[place] = max(world.peaks[place], world.flying[place])
             world.peak = max(world.peak, world.flying.total())
             try:
-                await world.attempt((*what, index))
+                with anyio.fail_after(world.timeout):
+                    await world.attempt((*what, index))
+            except TimeoutError:
+                raise Transient("Timeout", "") from None
             finally:
                 world.flying[place] -= 1
             pages = of(world.trees[place])

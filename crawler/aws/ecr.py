@@ -184,7 +184,7 @@ class EcrRegistry:
 
         async def send(keys: Keys) -> bytes:
             signed = endpoint.signed(keys, headers, body)
-            status, answered, data = await self._pool.exchange("POST", endpoint.route, signed, body)
+            status, answered, data = await self._pool.request("POST", endpoint.route, signed, body)
             if status != 200:  # noqa: PLR2004 RFC 9110 §15.3.1
                 what = f"ecr:{operation} of registry {self._registry_id} in {endpoint.region}"
                 raise translate(status, answered, data, doing=what)

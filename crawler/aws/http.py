@@ -134,22 +134,17 @@ class Pool:
         `seconds` replaces the pool's `timeout`.
         """
         limit = self._timeout if seconds is None else seconds
-        async with self._slots:
-            # Not fail_after, which is two generators around this scope.
-            with anyio.CancelScope(deadline=anyio.current_time() + limit):
-                return await self._send(method, route, headers, body)
-        raise Transient("Timeout", f"no complete answer from {route.url.host} within {limit:g} s")
-
-    async def exchange(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None) -> Response:
-        """The same without a deadline, for who keeps one already."""
+        # Neither `async with`, nor fail_after, which is two generators around this scope: every request pays for it.
         try:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
             await self._slots.acquire()
         try:
-            return await self._send(method, route, headers, body)
+            with anyio.CancelScope(deadline=anyio.current_time() + limit):
+                return await self._send(method, route, headers, body)
         finally:
             self._slots.release()
+        raise Transient("Timeout", f"no complete answer from {route.url.host} within {limit:g} s")
 
     async def _send(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None) -> Response:
         if self._session is None:

@@ -90,7 +90,7 @@ class AwsRegistries:
         """See `Registries`."""
         account = target.account
         source = await self._identities.of(account)
-        # Here and not with the first page: AssumeRole persists for minutes if need be, a page's attempt has a deadline.
+        # Here and not with the first page: no slot is held for the minutes that AssumeRole may persist.
         await source.keys()
         return EcrRegistry(
             registry_id=target.registry_id,

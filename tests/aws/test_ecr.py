@@ -4,14 +4,15 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 from structlog.testing import capture_logs
 
 from crawler.errors import CrawlError, Denied, Gone, Refused, Throttled, Transient
 from crawler.model import ImageStatus, TagStatus
 from tests.aws.conftest import ACCESS_KEY
-from tests.aws.fakes import ACCOUNT, drained, registries_at, target
-from tests.aws.server import Reply, Request, answer, refused
+from tests.aws.fakes import ACCOUNT, ROLE, drained, registries_at, target
+from tests.aws.server import Reply, Request, answer, assumed, refused
 
 pytestmark = pytest.mark.anyio
 
@@ -179,6 +180,30 @@ async def test_a_region_that_is_no_name_is_refused_before_anything_is_sent(monke
         with pytest.raises(Refused, match=r"evil\.example"):
             await registries.open(target(region="evil.example/"))
         assert server.connections == 0
+
+
+STALL = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{"
+
+
+async def test_a_request_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with registries_at(lambda _: STALL, monkeypatch, attempt_timeout=0.05) as (registries, _):
+        fetch = (await registries.open(target())).images("a")
+        with anyio.fail_after(20), pytest.raises(Transient, match=r"within 0\.05 s"):
+            await fetch(None)
+
+
+async def test_a_renewal_of_keys_has_deadlines_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys end, and AssumeRole stalls twice: longer than one request may take, and the page comes all the same."""
+    roles = iter([assumed("ASIA0"), STALL, STALL, assumed("ASIA1")])
+
+    def reply(request: Request) -> Reply:
+        if request.operation == "AssumeRole":
+            return next(roles)
+        return refused("ExpiredTokenException") if request.access_key == "ASIA0" else answer({"imageIds": []})
+
+    async with registries_at(reply, monkeypatch, attempt_timeout=0.2) as (registries, server):
+        assert await drained((await registries.open(target(ROLE))).images("a")) == []
+        assert (server.count("AssumeRole"), server.count("ListImages")) == (4, 2)
 
 
 def body_of(*digests: str, token: str | None = None, token_first: bool = False) -> bytes:

@@ -57,8 +57,9 @@ def world() -> World:
 
 
 def rehearse(stage: Stage) -> Rehearsal:
-    limits = Limits(targets_at_once=2, requests_per_target=1, attempt_seconds=1e6, max_rps=stage.max_rps)
+    limits = Limits(targets_at_once=2, requests_per_target=1, max_rps=stage.max_rps)
     rehearsal = Rehearsal(world(), ListSink(*[HANG] * 100 if stage.sink else ()), limits)
+    rehearsal.world.timeout = HANG
     rehearsal.world.always(stage.spot, stage.step)
     return rehearsal
 

@@ -17,9 +17,7 @@ from tests.fakes import Rehearsal, Row, Spot, Step, Tree, World
 
 ACCOUNTS = (Account("1" * 12), Account("2" * 12))
 WORLDS = worlds([account.account_id for account in ACCOUNTS])
-LIMITS = st.builds(
-    Limits, targets_at_once=st.integers(1, 3), requests_per_target=st.integers(1, 3), attempt_seconds=st.just(60.0)
-)
+LIMITS = st.builds(Limits, targets_at_once=st.integers(1, 3), requests_per_target=st.integers(1, 3))
 
 
 def crawled(world: World, limits: Limits, policy: RetryPolicy | None = None) -> Rehearsal:

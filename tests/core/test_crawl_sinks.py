@@ -39,7 +39,7 @@ def test_only_repositories_listed_to_the_end_are_committed() -> None:
 def test_a_target_out_of_time_commits_what_it_has_and_not_what_it_broke_off() -> None:
     slow = world()
     slow.always(("images", ID, "east", "b", 1), HANG)
-    limits = Limits(target_seconds=30, attempt_seconds=60)
+    limits = Limits(target_seconds=30)
     crawled = Rehearsal(slow, limits=limits).of(ACCOUNT)
     assert committed(crawled.sink) == {(ID, "east", "a"), (ID, "east", "c"), (ID, "west", "d")}
     assert {result.unit.region: str(result.outcome) for result in crawled.sink.targets} == {

@@ -24,7 +24,7 @@ from crawler.errors import (
 )
 from crawler.governor import Governor
 from crawler.model import Chain, Fetch, Page
-from crawler.retry import RetryPolicy, deadline, persist, retry
+from crawler.retry import RetryPolicy, persist, retry
 from tests.fakes import LONGEST, Step, run
 
 THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
@@ -188,20 +188,6 @@ def test_a_cancellation_is_neither_retried_nor_swallowed(backend: str) -> None:
         return len(times), scope.cancelled_caught
 
     assert run(main, backend) == (1, True)
-
-
-def test_an_attempt_has_a_deadline_of_its_own() -> None:
-    fetch, times = scripted(1e9, 59.9)
-    chain = Chain()
-    assert run(lambda: retry(deadline(fetch, 60), LONGEST, chain)(None)) == PAGE
-    assert gaps(times) == [60.25]
-    assert chain.attempts == 2
-
-
-def test_a_stall_is_told_in_seconds() -> None:
-    fetch, _ = scripted(1e9)
-    with pytest.raises(Transient, match=r"^Timeout: no complete answer within 2.5 s$"):
-        run(lambda: deadline(fetch, 2.5)(None))
 
 
 @pytest.mark.parametrize(("backing_off_holds_the_slot", "neighbour_done"), [(False, 2.0), (True, 63.0)])
