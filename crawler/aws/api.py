@@ -30,12 +30,13 @@ from crawler.errors import Refused
 
 if TYPE_CHECKING:
     from aiobotocore.client import AioBaseClient
+    from aiobotocore.session import AioSession
     from botocore.model import OperationModel
     from botocore.signers import RequestSigner
 
     from crawler.aws.session import Sessions
 
-#: Clients kept for their loaded rules, 0.25 MB each. With a profile for each account there would be hundreds.
+#: Clients kept for their loaded rules, 0.25 MB each. Every region, and every way to reach AWS, has its own.
 _CLIENTS = 32
 
 _NO_KEY = "none"
@@ -75,7 +76,7 @@ class Api:
     def __init__(self, pool: Pool, sessions: Sessions) -> None:
         self._pool = pool
         self._sessions = sessions
-        self._clients: dict[tuple[str | None, str, str], AioBaseClient] = {}
+        self._clients: dict[tuple[AioSession, str, str], AioBaseClient] = {}
         self._lock = anyio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -151,12 +152,13 @@ class Api:
         return _Prepared(endpoint, body.encode() if isinstance(body, str) else body, taken.model)
 
     async def _client(self, profile: str | None, service: str, region: str) -> AioBaseClient:
-        key = (profile, service, region)
+        session = self._sessions.of(profile)
+        key = (session, service, region)
         async with self._lock:
             client = self._clients.pop(key, None)
             if client is None:
                 # Placeholder keys keep botocore from searching the credential chain for a client that signs nothing.
-                creating = self._sessions.of(profile).create_client(
+                creating = session.create_client(
                     service, region_name=region, aws_access_key_id=_NO_KEY, aws_secret_access_key=_NO_KEY
                 )
                 client = await creating.__aenter__()

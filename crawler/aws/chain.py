@@ -14,10 +14,12 @@ from aiobotocore.credentials import (
     AioAssumeRoleProvider,
     AioBotoProvider,
     AioCanonicalNameCredentialSourcer,
+    AioConfigProvider,
     AioCredentialResolver,
     AioEnvProvider,
     AioOriginalEC2Provider,
     AioProfileProviderBuilder,
+    AioSharedCredentialProvider,
 )
 from aiobotocore.utils import create_nested_client
 
@@ -26,19 +28,40 @@ from crawler.errors import Denied
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
+    from botocore.credentials import CredentialProvider
 
+    from crawler.aws.config_files import ConfigFiles
     from crawler.aws.http import Pool
 
 
-def credential_chain(session: AioSession, profile: str | None, pool: Pool) -> AioCredentialResolver:
-    """The chain of a profile; None is the ambient one, where the environment comes before AWS_PROFILE's profile."""
+class _Profiles(AioProfileProviderBuilder):
+    """The providers of a profile, two of which would parse the config files for themselves."""
+
+    def __init__(self, session: AioSession, files: ConfigFiles, cache: dict[str, object]) -> None:
+        super().__init__(session, cache=cache)
+        self._files = files
+
+    def _create_shared_credential_provider(self, profile_name: str) -> CredentialProvider:
+        path = self._files.paths[1]
+        return AioSharedCredentialProvider(path, profile_name, ini_parser=lambda _: self._files.credentials)
+
+    def _create_config_provider(self, profile_name: str) -> CredentialProvider:
+        path = self._files.paths[0]
+        return AioConfigProvider(path, profile_name, config_parser=lambda _: self._files.config)
+
+
+def credential_chain(session: AioSession, profile: str | None, files: ConfigFiles, pool: Pool) -> AioCredentialResolver:
+    """The chain of a profile; None is the ambient one, where the environment comes before AWS_PROFILE's profile.
+
+    `session` says how its requests (to STS, SSO, …) reach AWS; it need not be of that very profile.
+    """
     environment, container, instance = AioEnvProvider(), container_provider(pool), instance_provider(session, pool)
     name = profile or session.get_config_variable("profile") or "default"
     # Shared, so that a role assumed by one of the providers is not assumed again by the next.
     cache: dict[str, object] = {}
-    profiles = AioProfileProviderBuilder(session, cache=cache)
+    profiles = _Profiles(session, files, cache)
     roles = AioAssumeRoleProvider(
-        load_config=lambda: session.full_config,
+        load_config=lambda: files.merged,
         client_creator=partial(create_nested_client, session),
         cache=cache,
         profile_name=name,

@@ -122,10 +122,11 @@ class ProfileKeys:
             return self._credentials
 
     async def _resolve(self) -> AioCredentials:
-        # A used session answers from its caches, which hold the very keys that were called expired.
-        session = self._sessions.fresh(self._profile) if self._ended else self._sessions.of(self._profile)
         try:
-            credentials = await session.get_component("credential_provider").load_credentials()
+            # A new chain each time: a used one answers from its caches, which hold the very keys that were called
+            # expired.
+            chain = self._sessions.chain(self._profile, fresh=self._ended is not None)
+            credentials = await chain.load_credentials()
             if credentials is None:
                 raise self._nothing_found()
             await credentials.get_frozen_credentials()

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from crawler.aws.api import Api, Endpoint
 from crawler.aws.ecr import Asking, Dialects, EcrRegistry
@@ -19,6 +19,9 @@ from crawler.aws.session import Sessions
 from crawler.aws.signing import Keys
 from crawler.model import Account, ImageStatus, Organization, TagStatus, Target
 from crawler.retry import RetryPolicy, persist
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
 
 
 class AwsRegistries:
@@ -47,7 +50,7 @@ class AwsRegistries:
         self._identities = Identities(self._sessions, self._api, policy)
         self._regions = Regions(self._sessions, self._api, policy)
         self._dialects = Dialects()
-        self._endpoints: dict[tuple[str | None, str], Endpoint] = {}
+        self._endpoints: dict[tuple[AioSession, str], Endpoint] = {}
 
     async def __aenter__(self) -> Self:
         await self._exits.enter_async_context(self._pool)
@@ -106,7 +109,7 @@ class AwsRegistries:
         )
 
     async def _endpoint(self, profile: str | None, region: str) -> Endpoint:
-        key = (profile, region)
+        key = (self._sessions.of(profile), region)  # a thousand profiles that reach AWS alike share one
         if key not in self._endpoints:
             asked = {"repositoryName": "any"}  # only to satisfy the model: the rules look at the region alone
             self._endpoints[key] = await self._api.endpoint(profile, "ecr", region, "ListImages", asked)

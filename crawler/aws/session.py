@@ -1,4 +1,4 @@
-"""botocore sessions: one for each AWS profile, sharing the loaded models, and all sending through our pool.
+"""botocore sessions: one for all AWS profiles that reach AWS alike. All share the loaded models, and send by our pool.
 
 What a session knows is the user's own configuration: region, credential chain, endpoint overrides, CA bundle,
 partitions. What we use of botocore and aiobotocore is written down in `typings/`, since they ship no types.
@@ -6,7 +6,7 @@ partitions. What we use of botocore and aiobotocore is written down in `typings/
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentialResolver
 from aiobotocore.session import AioSession
 from botocore.awsrequest import AWSPreparedRequest
-from botocore.exceptions import BotoCoreError, UnknownRegionError
+from botocore.exceptions import UnknownRegionError
 
 from crawler.aws.chain import credential_chain
+from crawler.aws.config_files import ConfigFiles
 from crawler.aws.errors import translate
 from crawler.aws.hosts import check_host
 from crawler.aws.http import Pool, route
@@ -36,66 +38,85 @@ _SESSION_VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"],
 
 
 class _Session(AioSession):
-    """A session that reads its config files once for all of its kind: the `files` are what another has read.
+    """A session that knows its config files already."""
 
-    botocore parses them for each profile; with one for each of hundreds of accounts that is a quarter of a second, and
-    a megabyte, each.
-    """
-
-    def __init__(self, *, profile: str | None, files: dict[str, object] | None) -> None:
+    def __init__(self, *, profile: str | None, files: ConfigFiles) -> None:
         super().__init__(session_vars=_SESSION_VARIABLES, profile=profile)
         self._files = files
 
     @property
     def full_config(self) -> dict[str, object]:
-        if self._files is None:
-            self._files = super().full_config
-        return self._files
+        return self._files.merged
 
 
 class Sessions:
-    """The sessions of all profiles (None: the ambient one). Raises `Denied` for a profile that is not configured."""
+    """The sessions of all profiles (None: the ambient one). Raises `Denied` for a profile that is not configured.
+
+    Profiles that differ only in who they are share one (0.1 MB and 10 ms each, and as much for each of its clients),
+    and each has a credential chain of its own.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._sessions: dict[str | None, AioSession] = {}
+        self._of: dict[str | None, AioSession] = {}
+        self._alike: dict[Hashable, AioSession] = {}
         self._loader: Loader | None = None
-        self._files: dict[str, object] | None = None
+        self._files: ConfigFiles | None = None
+        self._newest: ConfigFiles | None = None
 
     def of(self, profile: str | None) -> AioSession:
-        """The profile's session, an `AioSession`: made once."""
-        session = self._sessions.get(profile)
+        """The session that reaches AWS as the profile says, settings as they were when the run began."""
+        session = self._of.get(profile)
         if session is None:
-            session = self._sessions[profile] = self._made(profile, self._files)
+            session = self._of[profile] = self._session(profile, self._as_found())
         return session
+
+    def chain(self, profile: str | None, *, fresh: bool = False) -> AioCredentialResolver:
+        """A new credential chain of the profile; a `fresh` one looks whether its files have changed."""
+        files = self._newest or self._as_found()
+        if fresh:
+            files = self._newest = files.current()
+        return credential_chain(self._session(profile, files), profile, files, self._pool)
+
+    def _as_found(self) -> ConfigFiles:
+        # Not when this object is made: a broken file is an outcome, not the end of the program.
+        self._files = self._files or ConfigFiles.read()
+        return self._files
 
     def _any(self) -> AioSession:
         # For what botocore ships and no profile changes. Not always the ambient session: AWS_PROFILE may name one that
         # is not there, while every account has its own.
-        return next(iter(self._sessions.values()), None) or self.of(None)
+        return next(iter(self._of.values()), None) or self.of(None)
 
-    def fresh(self, profile: str | None) -> AioSession:
-        """A new session for the profile, which reads config files and resolves credentials again."""
-        return self._made(profile, None)
+    def _session(self, profile: str | None, files: ConfigFiles) -> AioSession:
+        if profile:
+            _require_profile(profile, files)
+        key = (files, files.settings(profile) if profile else None)
+        session = self._alike.get(key)
+        if session is None:
+            session = self._alike[key] = self._made(profile, files)
+        return session
 
-    def _made(self, profile: str | None, files: dict[str, object] | None) -> AioSession:
+    def _made(self, profile: str | None, files: ConfigFiles) -> AioSession:
         session = _Session(profile=profile, files=files)
-        _require_profile(session, profile)
-        self._files = session.full_config
+        named = session.get_config_variable("profile")
+        if named:
+            _require_profile(named, files)
         if self._loader is None:
-            # Service models are parsed once a process, not once a profile (8 MB and 80 ms each).
+            # Service models are parsed once a process, not once a session (8 MB and 80 ms each).
             self._loader = session.get_component("data_loader")
         session.register_component("data_loader", self._loader)
         session.user_agent_name = "ecr-inventory-crawler"
         if not session.get_config_variable("region"):
             # Without any region botocore refuses to make even the STS client of a profile's own role.
             session.set_config_variable("region", _HOME["aws"])
-        # One attempt: who waits for these keys tries again by our policy, and two policies would multiply.
-        session.set_default_client_config(AioConfig(retries={"total_max_attempts": 1, "mode": "standard"}))
         # Its "auto" asks the metadata service for a region, through HTTP of its own; all it tells are timeouts and
         # retries of clients that send nothing.
         session.set_config_variable("defaults_mode", "legacy")
-        session.register_component("credential_provider", credential_chain(session, profile, self._pool))
+        # One attempt: who waits for these keys tries again by our policy, and two policies would multiply.
+        session.set_default_client_config(AioConfig(retries={"total_max_attempts": 1, "mode": "standard"}))
+        # It has no keys itself: they are those of a profile, and it may stand for many (`chain`).
+        session.register_component("credential_provider", AioCredentialResolver([]))
         session.register("before-send", partial(self._send, session.get_config_variable("ca_bundle")))
         return session
 
@@ -165,14 +186,9 @@ def is_glob(pattern: str) -> bool:
     return pattern == "all" or any(c in pattern for c in "*?[")
 
 
-def _require_profile(session: AioSession, profile: str | None) -> None:
-    name = profile or session.get_config_variable("profile")
-    try:
-        known = session.available_profiles
-    except BotoCoreError as error:
-        raise Denied("BadAwsConfig", f"{error}: correct the file, or name another one in AWS_CONFIG_FILE") from error
-    if name and name != "default" and name not in known:
-        config, shared = (session.get_config_variable(what) for what in ("config_file", "credentials_file"))
+def _require_profile(name: str, files: ConfigFiles) -> None:
+    if name != "default" and name not in files.profiles:
+        config, shared = files.paths
         raise Denied(
             "UnknownProfile",
             f"the AWS profile {name!r} is neither in {config} nor in {shared}: "

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
-import botocore.configloader
 import pytest
 from aiobotocore.credentials import create_credential_resolver
 from aiobotocore.session import AioSession
 
 from crawler.aws.chain import credential_chain
+from crawler.aws.config_files import ConfigFiles
 from crawler.aws.http import Pool
 from crawler.aws.session import Sessions
 from crawler.errors import CrawlError, Denied
 from crawler.model import Account
 from tests.aws.conftest import ACCESS_KEY, SECRET_KEY, Config
 from tests.aws.fakes import ACCOUNT, ROLE, cooperative, registries_at, target
-from tests.aws.server import Reply, Request, answer, assumed, serving
+from tests.aws.server import Reply, Request, answer, assumed, refused, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -75,21 +76,104 @@ web_identity_token_file = {token}
     assert await profile_access_key("web", monkeypatch) == "ASIAweb"
 
 
-async def test_config_files_are_read_once_for_all_profiles(
-    aws_environment: Config, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths of config files, as they are parsed."""
+    paths: list[str] = []
+    read = configparser.RawConfigParser.read
+
+    def spy(self: configparser.RawConfigParser, filenames: list[str]) -> list[str]:
+        paths.extend(filenames)
+        return read(self, filenames)
+
+    monkeypatch.setattr(configparser.RawConfigParser, "read", spy)
+    return paths
+
+
+def many_profiles(source_key: str = "AKIASTATIC") -> str:
+    kinds = (
+        "role_arn = arn:aws:iam::123456789012:role/r{n}\nsource_profile = source\nexternal_id = e{n}",
+        "aws_access_key_id = AKIA{n}\naws_secret_access_key = s",
+        "credential_process = false {n}",
+    )
+    lines = [f"[profile source]\naws_access_key_id = {source_key}\naws_secret_access_key = s\n"]
+    lines += [f"[profile p{n}]\nregion = eu-west-1\n{kinds[n % 3].format(n=n)}\n" for n in range(21)]
+    return "".join(lines)
+
+
+async def test_a_thousand_profiles_cost_one_parse_and_one_session(
+    aws_environment: Config, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    profiles = [f"p{number}" for number in range(20)]
-    aws_environment.write("".join(f"[profile {name}]\nregion = eu-west-1\n" for name in profiles))
-    read: list[str] = []
-    load_config = botocore.configloader.load_config
-    monkeypatch.setattr(botocore.configloader, "load_config", lambda path: [read.append(path), load_config(path)][1])
-    async with registries_at(cooperative, monkeypatch):
-        sessions = Sessions(Pool(connections=1, timeout=1))
-        regions = {sessions.region(name) for name in profiles}
-    assert regions == {"eu-west-1"}
-    assert len(read) == 1
-    sessions.fresh("p0")
-    assert len(read) == 2  # keys that have ended are looked for in files as they are now
+    aws_environment.write(many_profiles())
+    shared = aws_environment.beside("credentials", "[p2]\naws_access_key_id = AKIASHARED\naws_secret_access_key = s\n")
+    async with registries_at(cooperative, monkeypatch) as (registries, server):
+        for number in range(21):
+            opening = registries.open(target(replace(ACCOUNT, profile=f"p{number}")))
+            if number % 3 == 2 and number != 2:
+                with pytest.raises(Denied, match=f"'p{number}'"):
+                    await opening
+            else:
+                await (await opening).images("a")(None)
+    assert server.asked("ListImages")[2].access_key == "AKIASHARED"
+    assert [request.access_key for request in server.asked("ListImages")][3:5] == ["ASIAr3", "AKIA4"]
+    assert [request.form["ExternalId"] for request in server.asked("AssumeRole")] == [f"e{n}" for n in range(0, 21, 3)]
+    assert sorted(read) == sorted([str(aws_environment.path), str(shared)])
+    sessions = Sessions(Pool(connections=1, timeout=1))
+    assert len({sessions.of(f"p{number}") for number in range(21)}) == 1
+
+
+def test_profiles_that_reach_aws_differently_share_nothing(aws_environment: Config) -> None:
+    aws_environment.write("""
+[profile plain]
+region = eu-west-1
+[profile same]
+region = eu-west-1
+role_arn = arn:aws:iam::123456789012:role/r
+credential_source = Environment
+[profile elsewhere]
+region = eu-west-2
+[profile fips]
+region = eu-west-1
+use_fips_endpoint = true
+[profile nested]
+region = eu-west-1
+sts =
+  endpoint_url = https://sts.example
+""")
+    sessions = Sessions(Pool(connections=1, timeout=1))
+    assert sessions.of("plain") is sessions.of("same")
+    apart = {sessions.of(name) for name in (None, "plain", "elsewhere", "fips", "nested")}
+    assert len(apart) == 5
+
+
+async def test_keys_that_have_ended_are_looked_for_in_files_as_they_are_now(
+    aws_environment: Config, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws_environment.write(many_profiles("AKIAOLD"))
+
+    def reply(request: Request) -> Reply:
+        if request.access_key == "AKIAOLD":
+            aws_environment.write(many_profiles("AKIARENEWED"))  # as if a person had done so meanwhile
+            return refused("ExpiredTokenException")
+        return cooperative(request)
+
+    async with registries_at(reply, monkeypatch) as (registries, server):
+        registry = await registries.open(target(replace(ACCOUNT, profile="source")))
+        await registry.images("a")(None)
+        await registry.images("b")(None)
+    assert [request.access_key for request in server.requests] == ["AKIAOLD", "AKIARENEWED", "AKIARENEWED"]
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("variable", ["AWS_METADATA_SERVICE_TIMEOUT", "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"])
+async def test_a_setting_that_makes_no_sense_is_told(
+    variable: str, instance_at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance_at("http://127.0.0.1:9")
+    monkeypatch.setenv(variable, "soon")
+    async with registries_at(cooperative, monkeypatch) as (registries, _):
+        with pytest.raises(Denied, match="soon"):
+            await registries.open(target())
 
 
 def container_keys(access_key: str) -> bytes:
@@ -203,8 +287,9 @@ async def test_defaults_mode_asks_no_metadata_service(
 async def test_the_chain_is_that_of_aiobotocore(profile: str | None, aws_environment: Config) -> None:
     aws_environment.write("[profile p]\n")
     session = AioSession(profile=profile)
-    ours = credential_chain(session, profile, Pool(connections=1, timeout=1))
-    assert [type(one) for one in ours.providers] == [type(one) for one in create_credential_resolver(session).providers]
+    ours = credential_chain(session, profile, ConfigFiles.read(), Pool(connections=1, timeout=1))
+    theirs = create_credential_resolver(session)
+    assert [type(one) for one in ours.providers] == [type(one) for one in theirs.providers]
 
 
 async def test_nested_sts_never_follows_a_redirect(aws_environment: Config, monkeypatch: pytest.MonkeyPatch) -> None:

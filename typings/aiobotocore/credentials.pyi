@@ -1,10 +1,11 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiobotocore.client import AioBaseClient
 from aiobotocore.session import AioSession
 from aiobotocore.utils import AioContainerMetadataFetcher, AioInstanceMetadataFetcher
+from botocore.credentials import CredentialProvider
 
 class ReadOnlyCredentials(NamedTuple):
     access_key: str
@@ -14,10 +15,6 @@ class ReadOnlyCredentials(NamedTuple):
 class AioCredentials:
     # Those that end included: all answer this.
     async def get_frozen_credentials(self) -> ReadOnlyCredentials: ...
-
-class CredentialProvider:
-    # In truth botocore's, and the base of all that follow.
-    async def load(self) -> AioCredentials | None: ...
 
 class AioEnvProvider(CredentialProvider): ...
 class AioOriginalEC2Provider(CredentialProvider): ...
@@ -32,8 +29,20 @@ class AioInstanceMetadataProvider(CredentialProvider):
 class AioCanonicalNameCredentialSourcer:
     def __init__(self, providers: Sequence[CredentialProvider]) -> None: ...
 
+class AioSharedCredentialProvider(CredentialProvider):
+    def __init__(
+        self, creds_filename: str, profile_name: str, *, ini_parser: Callable[[str], dict[str, Any]]
+    ) -> None: ...
+
+class AioConfigProvider(CredentialProvider):
+    def __init__(
+        self, config_filename: str, profile_name: str, *, config_parser: Callable[[str], dict[str, Any]]
+    ) -> None: ...
+
 class AioProfileProviderBuilder:
     def __init__(self, session: AioSession, *, cache: dict[str, object]) -> None: ...
+    def _create_shared_credential_provider(self, profile_name: str) -> CredentialProvider: ...
+    def _create_config_provider(self, profile_name: str) -> CredentialProvider: ...
     def providers(self, profile_name: str, disable_env_vars: bool = False) -> list[CredentialProvider]: ...
 
 class AioAssumeRoleProvider(CredentialProvider):

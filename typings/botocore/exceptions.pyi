@@ -3,6 +3,7 @@ from typing import Any
 class BotoCoreError(Exception):
     kwargs: dict[str, object]
 
+class ConfigNotFound(BotoCoreError): ...
 class CredentialRetrievalError(BotoCoreError): ...
 
 class ClientError(Exception):
