@@ -76,11 +76,24 @@ def _matches(name: str, globs: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs)
 
 
+class Unmatched:
+    """Globs that have matched nothing so far: slips of the pen, perhaps."""
+
+    def __init__(self, globs: Iterable[str]) -> None:
+        self.globs = set(globs)
+
+    def see(self, names: Iterable[str]) -> None:
+        """Take out the globs that match one of the names. Costs nothing once all have matched."""
+        if self.globs:
+            self.globs = {glob for glob in self.globs if not any(fnmatchcase(name, glob) for name in names)}
+
+
 class Crawl:
     """One run over accounts. Call `run` once.
 
     Rows go to `sink`, the outcome of every unit to `ledger`. Only what no later unit could survive leaves as an
-    exception: `Fatal`, a bug, or a cancellation; then too, every unit that was known has its line.
+    exception: `Fatal`, a bug, or a cancellation; then too, every unit that was known has its line. `regions` and
+    `repositories` tell which globs of `wanted` have matched none.
     """
 
     def __init__(
@@ -92,6 +105,8 @@ class Crawl:
         self._limits = limits
         self._policy = policy
         self._wanted = wanted
+        self.regions = Unmatched(wanted.regions)
+        self.repositories = Unmatched(wanted.repositories)
         self._targets = anyio.Semaphore(limits.targets_at_once, fast_acquire=True)
 
     async def accounts(self, accounts: Iterable[Account]) -> None:
@@ -125,6 +140,7 @@ class Crawl:
 
         async def find_targets(_: Chain) -> Outcome:
             regions = await self._registries.regions(account)
+            self.regions.see(regions)
             enabled.update(name for name, told in regions.items() if told)
             # Named twice is crawled once: a repeated target would repeat its rows.
             registry_ids = dict.fromkeys((account.account_id, *account.registries))
@@ -189,6 +205,7 @@ class Crawl:
                     if page.items and not new:
                         raise ChainBroken("RepeatedPage", f"page {chain.pages} names only repositories named before")
                     seen.update(new)
+                    self.repositories.see(new)
                     waiting.extend(
                         name
                         for name in new

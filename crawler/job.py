@@ -141,6 +141,7 @@ async def _crawl(
             progress(ledger, console, quiet=settings.quiet),
             AwsRegistries(
                 policy=settings.policy(),
+                warn=ledger.warn,
                 page_size=settings.page_size,
                 tag_status=settings.tag_status,
                 image_status=settings.image_status,
@@ -157,6 +158,8 @@ async def _crawl(
                 wanted=settings.filter(),
             )
             await stop.run(partial(_all, crawl, ledger, settings, file))
+            if not stop.signal:
+                _tell_unmatched(crawl, ledger, settings)
     except (CrawlError, BaseExceptionGroup) as error:
         failure = _fatal(error)
         if failure is None:
@@ -180,6 +183,17 @@ async def _all(crawl: Crawl, ledger: Ledger, settings: Settings, file: AccountsF
         # In a file this is known before the crawl; here it is what the crawl could not find.
         message = f"--account {name}: no active account of the organization has this id or name"
         await ledger.record(Result(Unit(), Outcome.FAILED, "SelectorUnmatched", message))
+
+
+def _tell_unmatched(crawl: Crawl, ledger: Ledger, settings: Settings) -> None:
+    """Warn of what matched nothing, beside what did. Where nothing matched at all, that is the verdict."""
+    for given, left, text in (
+        (settings.region, crawl.regions, "--region matches no region of these accounts"),
+        (settings.repository, crawl.repositories, "--repository matches none that was listed; globs match whole names"),
+    ):
+        if len(left.globs) < len(set(given)):
+            for glob in sorted(left.globs):
+                ledger.warn(text, glob)
 
 
 @asynccontextmanager

@@ -52,6 +52,15 @@ class Ledger:
         self.send = send
         self.totals = Totals()
         self.failures: list[Result] = []
+        self.warnings: dict[str, list[str]] = {}
+
+    def warn(self, message: str, where: str) -> None:
+        """See `Warn`. Logged the first time; the places of equal messages are gathered for summary and report."""
+        if message not in self.warnings:
+            logger.warning(message, extra={"where": where})
+        places = self.warnings.setdefault(message, [])
+        if where not in places:
+            places.append(where)
 
     async def record(self, result: Result) -> None:
         """Count the result and write its line. Works inside a cancelled scope too: an interrupted unit has its line."""

@@ -140,6 +140,10 @@ ImageId = Mapping[str, str | None]
 Fetch = Callable[[str | None], Awaitable[Page[ItemT]]]
 
 
+#: What no unit failed at and a reader must know all the same, and where it holds: an endpoint, an item that was given.
+Warn = Callable[[str, str], None]
+
+
 @dataclass(slots=True)
 class Chain:
     """How far one chain of pages has come: what its line in the ledger will say. Updated in place by who pages it.

@@ -17,6 +17,8 @@ from crawler.model import Outcome, Result
 
 #: Failures shown on the terminal. The report has some more, the ledger all.
 FAILURES_SHOWN = 20
+#: Places shown of each warning.
+PLACES_SHOWN = 3
 
 _KEYS_REFUSED = ("InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure")
 _SIGNATURE_REFUSED = ("SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature")
@@ -59,6 +61,7 @@ def as_json(ledger: Ledger, ending: Ending, *, version: str, settings: dict[str,
         "restarts": totals.restarts,
         "targets": {str(outcome): totals.targets[outcome] for outcome in Outcome},
         "repositories": {str(outcome): totals.repositories[outcome] for outcome in Outcome},
+        "warnings": [{"message": message, "where": where} for message, where in ledger.warnings.items()],
         "failures": [_failure(result) for result in ledger.failures],
         "failuresOmitted": _failed(ledger) - len(ledger.failures),
         "stopped": totals.stopped,
@@ -104,6 +107,11 @@ def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
     )
     if totals.outcomes():
         console.print(_outcomes(ledger))
+    for message, where in ledger.warnings.items():
+        shown = ", ".join(where[:PLACES_SHOWN]) + (
+            f" and {more:,} more" if (more := len(where) - PLACES_SHOWN) > 0 else ""
+        )
+        console.print(Text(printable(f"Warning: {message}: {shown}")), soft_wrap=True)
     for result in islice(ledger.failures, FAILURES_SHOWN):
         console.print(Text(printable(describe(result))), soft_wrap=True)
     if more := _failed(ledger) - min(len(ledger.failures), FAILURES_SHOWN):

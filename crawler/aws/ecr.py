@@ -14,7 +14,6 @@ from operator import itemgetter
 from typing import Any, TypeVar, cast
 
 import orjson
-import structlog
 
 from crawler.aws.api import Endpoint
 from crawler.aws.errors import DIALECT, malformed, translate
@@ -22,11 +21,9 @@ from crawler.aws.http import Pool
 from crawler.aws.keys import Source, with_keys
 from crawler.aws.signing import Keys
 from crawler.errors import Refused, Transient
-from crawler.model import Fetch, ImageId, ImageStatus, Page, TagStatus
+from crawler.model import Fetch, ImageId, ImageStatus, Page, TagStatus, Warn
 
 T = TypeVar("T")
-
-_log = structlog.get_logger("crawler.aws")
 
 _TARGET = "AmazonEC2ContainerRegistry_V20150921."
 
@@ -56,21 +53,20 @@ class Dialect:
 class Dialects:
     """The dialect of each endpoint, learned from its first refusal. Shared by all registries of a run."""
 
-    def __init__(self) -> None:
+    def __init__(self, warn: Warn) -> None:
         self._known: dict[tuple[str, str], Dialect] = {}
-        self._told = False
+        self._warn = warn
 
     def of(self, url: str, operation: str) -> Dialect:
         """The dialect to begin a chain with."""
         return self._known.get((url, operation), Dialect())
 
     def learn(self, url: str, operation: str, dialect: Dialect) -> None:
-        """Remember what worked; say once, of the first endpoint, what will be missing."""
+        """Remember what worked; say what will be missing."""
         if dialect == self.of(url, operation):
             return
-        if self.of(url, operation).image_status and not dialect.image_status and not self._told:
-            self._told = True
-            _log.warning("the endpoint does not know filter.imageStatus: archived images are not listed", endpoint=url)
+        if self.of(url, operation).image_status and not dialect.image_status:
+            self._warn("archived images are not listed, since the endpoint does not know filter.imageStatus", url)
         self._known[url, operation] = dialect
 
 

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from crawler.errors import ChainBroken
-from crawler.model import Account, Organization
+from crawler.model import Account, Organization, Warn
 
 #: One call of Organizations, made to last: operation, parameters, member that the answer must hold.
 Call = Callable[[str, Mapping[str, Any], str], Awaitable[dict[str, Any]]]
@@ -20,20 +20,27 @@ Call = Callable[[str, Mapping[str, Any], str], Awaitable[dict[str, Any]]]
 _PAGE_SIZE = 20
 
 
-async def active_accounts(call: Call, organization: Organization) -> AsyncGenerator[Account, None]:
+async def active_accounts(call: Call, organization: Organization, warn: Warn) -> AsyncGenerator[Account, None]:
     """Yield the member pattern, completed with ID and name, for each active account that is not excluded.
 
     An empty page may still name a next one. A token that comes twice raises `ChainBroken`. Consume under `aclosing`.
+    Warns of what was to be excluded and is not there, once all have been listed.
     """
+    unmatched = set(organization.exclude)
     async with aclosing(_listed(call, organization)) as found:
         async for entry in found:
             account_id, name = str(entry["Id"]), str(entry.get("Name") or "")
+            excluded = {
+                glob for glob in organization.exclude if fnmatchcase(account_id, glob) or fnmatchcase(name, glob)
+            }
+            unmatched -= excluded
             # Status retired on 2026-09-09 in favour of State; older servers know only the former.
             if (entry.get("State") or entry.get("Status")) != "ACTIVE":
                 continue
-            if any(fnmatchcase(account_id, pattern) or fnmatchcase(name, pattern) for pattern in organization.exclude):
-                continue
-            yield replace(organization.member, account_id=account_id, name=name)
+            if not excluded:
+                yield replace(organization.member, account_id=account_id, name=name)
+    for glob in sorted(unmatched):
+        warn("exclude: names no account of the organization", glob)
 
 
 async def _listed(call: Call, organization: Organization) -> AsyncGenerator[dict[str, Any], None]:

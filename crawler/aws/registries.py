@@ -17,7 +17,7 @@ from crawler.aws.organization import active_accounts
 from crawler.aws.regions import Regions
 from crawler.aws.session import Sessions
 from crawler.aws.signing import Keys
-from crawler.model import Account, ImageStatus, Organization, TagStatus, Target
+from crawler.model import Account, ImageStatus, Organization, TagStatus, Target, Warn
 from crawler.retry import RetryPolicy, persist
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class AwsRegistries:
         self,
         *,
         policy: RetryPolicy,
+        warn: Warn,
         page_size: int = 1000,
         tag_status: TagStatus = TagStatus.ANY,
         image_status: ImageStatus = ImageStatus.ANY,
@@ -42,6 +43,7 @@ class AwsRegistries:
         pool_limit: int = 200,
     ) -> None:
         self._policy = policy
+        self._warn = warn
         self._asking = Asking(page_size, tag_status, image_status)
         self._exits = AsyncExitStack()
         self._pool = Pool(connections=pool_limit, timeout=attempt_timeout)
@@ -49,7 +51,7 @@ class AwsRegistries:
         self._api = Api(self._pool, self._sessions)
         self._identities = Identities(self._sessions, self._api, policy)
         self._regions = Regions(self._sessions, self._api, policy)
-        self._dialects = Dialects()
+        self._dialects = Dialects(warn)
         self._endpoints: dict[tuple[AioSession, str], Endpoint] = {}
 
     async def __aenter__(self) -> Self:
@@ -81,7 +83,7 @@ class AwsRegistries:
 
             return await persist(partial(with_keys, source, send), self._policy)
 
-        async with aclosing(active_accounts(call, organization)) as accounts:
+        async with aclosing(active_accounts(call, organization, self._warn)) as accounts:
             async for account in accounts:
                 yield account
 

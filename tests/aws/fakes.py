@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from crawler.aws import AwsRegistries
-from crawler.model import Account, Fetch, ImageStatus, TagStatus, Target
+from crawler.model import Account, Fetch, ImageStatus, TagStatus, Target, Warn
 from crawler.retry import RetryPolicy
 from tests.aws.server import Handler, Reply, Request, Server, answer, assumed, serving
 
@@ -44,11 +44,13 @@ async def registries_at(
     tag_status: TagStatus = TagStatus.ANY,
     image_status: ImageStatus = ImageStatus.ANY,
     attempt_timeout: float = 20.0,
+    warn: Warn = lambda _message, _where: None,
 ) -> AsyncIterator[tuple[AwsRegistries, Server]]:
     async with serving(handler) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         async with AwsRegistries(
             policy=AT_ONCE,
+            warn=warn,
             page_size=page_size,
             tag_status=tag_status,
             image_status=image_status,

@@ -47,8 +47,15 @@ async def test_pages_states_and_exclusions(monkeypatch: pytest.MonkeyPatch) -> N
         assert "/us-east-1/organizations/" in request.headers["authorization"]
         return answer(pages[len(asked) - 1])
 
-    found = await members(reply, monkeypatch, replace(ALL, exclude=("000000000007", "sandbox-*")))
+    warnings: list[tuple[str, str]] = []
+    organization = replace(ALL, exclude=("000000000007", "sandbox-*", "sand-*", "000000000077"))
+    async with (
+        registries_at(reply, monkeypatch, warn=lambda *warned: warnings.append(warned)) as (registries, _),
+        aclosing(registries.members(organization)) as listed,
+    ):
+        found = [account.name async for account in listed]
     assert found == ["team-1", "old", "team-6"]
+    assert [where for _, where in warnings] == ["000000000077", "sand-*"]
     assert asked[0] == {"MaxResults": 20}
     assert [each.get("NextToken") for each in asked] == [None, "a", "b", "c", "d"]
 

@@ -67,6 +67,7 @@ def test_the_keys_of_the_report_are_fixed() -> None:
         ("requests", 5),
         ("throttled", 2),
         ("restarts", 0),
+        ("warnings", []),
         (
             "failures",
             [
@@ -129,6 +130,20 @@ def test_the_summary_shows_some_failures_and_counts_the_rest() -> None:
     text = summary(recorded(*[failed()] * (FAILURES_KEPT + 7)), ending())
     assert text.count("DENIED 222222222222") == FAILURES_SHOWN
     assert f"… and {FAILURES_KEPT + 7 - FAILURES_SHOWN} more; a --ledger FILE has them all" in text
+
+
+def test_warnings_are_told_with_their_places() -> None:
+    ledger = Ledger()
+    for region in ["eu-1", "eu-2", "eu-1", "eu-3", "eu-4", "eu-5\x1b"]:
+        ledger.warn("something is not listed", region)
+    ledger.warn("and another", "x")
+    text = summary(ledger, ending(), width=200)
+    assert "Warning: something is not listed: eu-1, eu-2, eu-3 and 2 more\nWarning: and another: x\n" in text
+    report = json.loads(as_json(ledger, ending(), version="1", settings={}))
+    assert report["warnings"][0] == {
+        "message": "something is not listed",
+        "where": ["eu-1", "eu-2", "eu-3", "eu-4", "eu-5\x1b"],
+    }
 
 
 def test_new_starts_are_told() -> None:

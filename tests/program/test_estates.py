@@ -265,7 +265,9 @@ def test_a_server_of_2016(program: Program) -> None:
     crawled, _ = crawl(program, made, made.accounts_yaml(), "--account", ONE, dialect="2016")
     assert crawled.code == 0, crawled.stderr
     assert crawled.rows == truth(made, image_status="ACTIVE")
-    assert crawled.stderr.count("archived images are not listed") == 1
+    assert crawled.stderr.count("archived images are not listed") == 2, "in the log, and in the summary"
+    ((endpoint,),) = [warning["where"] for warning in crawled.report["warnings"] if "archived" in warning["message"]]
+    assert endpoint.startswith("http://127.0.0.1:")
     refused, _ = crawl(
         program, made, made.accounts_yaml(), "--account", ONE, "--image-status", "archived", dialect="2016"
     )
@@ -299,6 +301,16 @@ def test_a_selector_that_fits_nobody_in_an_organization_is_missing(program: Prog
     assert crawled.code == 3
     assert {row[0] for row in crawled.rows} == {ONE}
     assert {line["code"] for line in crawled.ledger if line["registryId"] is None} == {"SelectorUnmatched"}
+
+
+def test_what_matches_nothing_beside_what_does_is_named(program: Program, estate: Estate) -> None:
+    flags = ["--region", "us-east-1,us-wset-*", "--repository", "*", "--repository", "typo/*,*"]
+    crawled, _ = crawl(program, estate, estate.accounts_yaml(), *flags)
+    assert crawled.code == 0
+    warnings = {warning["message"].split()[0]: warning["where"] for warning in crawled.report["warnings"]}
+    assert warnings == {"--region": ["us-wset-*"], "--repository": ["typo/*"]}
+    nothing, _ = crawl(program, estate, estate.accounts_yaml(), "--region", "us-wset-*")
+    assert (nothing.code, nothing.report["warnings"]) == (2, [])
 
 
 def test_an_organization_that_may_not_be_listed_is_one_line(program: Program) -> None:
