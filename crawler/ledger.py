@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from crawler.rows import to_line
 
 logger = logging.getLogger(__name__)
 
-#: Failures kept in memory for the summary; the ledger file has them all.
+#: Causes of failure kept in memory for the summary; the ledger file has a line for each unit.
 FAILURES_KEPT = 100
 
 #: Seconds that a line may take on its way into the file once the run is being stopped.
@@ -45,13 +45,24 @@ class Totals:
         return self.targets + self.repositories
 
 
+@dataclass(slots=True)
+class Failure:
+    """What units of one account failed at, in the same words: the first of them, and how many there are.
+
+    A role that is denied fails each region of its account, and is one thing to mend.
+    """
+
+    first: Result
+    units: int = 1
+
+
 class Ledger:
     """Takes every result once. `send` gets each line as bytes (None: no file is wanted, only the sums)."""
 
     def __init__(self, send: Callable[[bytes], Awaitable[None]] | None = None) -> None:
         self.send = send
         self.totals = Totals()
-        self.failures: list[Result] = []
+        self._failures: dict[Hashable, Failure] = {}
         self.warnings: dict[str, list[str]] = {}
 
     def warn(self, message: str, where: str) -> None:
@@ -77,8 +88,8 @@ class Ledger:
         totals.restarts += result.chain.restarts
         if result.code in (INTERRUPTED, NOT_REACHED):
             totals.stopped += 1
-        elif result.outcome not in COMPLETE and len(self.failures) < FAILURES_KEPT:
-            self.failures.append(result)
+        elif result.outcome not in COMPLETE:
+            self._keep(result)
         _tell(result)
         if self.send is not None:
             with anyio.move_on_after(LAST_WORDS, shield=True):
@@ -86,6 +97,19 @@ class Ledger:
                 return
             # A slow disk, or a run being stopped: the first waits on here, the second ends here.
             await self.send(line(result))
+
+    def _keep(self, result: Result) -> None:
+        account = result.unit.account
+        cause = account and account.account_id, result.outcome, result.code, result.message
+        if cause in self._failures:
+            self._failures[cause].units += 1
+        elif len(self._failures) < FAILURES_KEPT:
+            self._failures[cause] = Failure(result)
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """The first causes of failure, in the order in which they came up."""
+        return tuple(self._failures.values())
 
     def incomplete(self, tolerated: AbstractSet[Outcome] = frozenset()) -> int:
         """How many units leave something out that was not tolerated."""

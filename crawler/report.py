@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import IO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crawler.ledger import Ledger
+from crawler.ledger import Failure, Ledger
 from crawler.model import Outcome, Result
 
-#: Failures shown on the terminal. The report has some more, the ledger all.
+#: Causes of failure shown on the terminal. The report has some more, the ledger every unit.
 FAILURES_SHOWN = 20
 #: Places shown of each warning.
 PLACES_SHOWN = 3
@@ -62,8 +61,8 @@ def as_json(ledger: Ledger, ending: Ending, *, version: str, settings: dict[str,
         "targets": {str(outcome): totals.targets[outcome] for outcome in Outcome},
         "repositories": {str(outcome): totals.repositories[outcome] for outcome in Outcome},
         "warnings": [{"message": message, "where": where} for message, where in ledger.warnings.items()],
-        "failures": [_failure(result) for result in ledger.failures],
-        "failuresOmitted": _failed(ledger) - len(ledger.failures),
+        "failures": [_failure(failure) for failure in ledger.failures],
+        "failuresOmitted": _failed(ledger) - sum(failure.units for failure in ledger.failures),
         "stopped": totals.stopped,
         "settings": settings,
         "version": version,
@@ -71,7 +70,8 @@ def as_json(ledger: Ledger, ending: Ending, *, version: str, settings: dict[str,
     return (json.dumps(report, indent=2) + "\n").encode("ascii")
 
 
-def _failure(result: Result) -> dict[str, str | None]:
+def _failure(failure: Failure) -> dict[str, str | int | None]:
+    result = failure.first
     return {
         "registryId": result.unit.registry_id,
         "region": result.unit.region,
@@ -79,6 +79,7 @@ def _failure(result: Result) -> dict[str, str | None]:
         "outcome": str(result.outcome),
         "code": result.code,
         "message": result.message,
+        "units": failure.units,
     }
 
 
@@ -112,13 +113,14 @@ def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
             f" and {more:,} more" if (more := len(where) - PLACES_SHOWN) > 0 else ""
         )
         console.print(Text(printable(f"Warning: {message}: {shown}")), soft_wrap=True)
-    for result in islice(ledger.failures, FAILURES_SHOWN):
-        console.print(Text(printable(describe(result))), soft_wrap=True)
-    if more := _failed(ledger) - min(len(ledger.failures), FAILURES_SHOWN):
+    failures = ledger.failures[:FAILURES_SHOWN]
+    for failure in failures:
+        console.print(Text(printable(describe(failure.first, failure.units))), soft_wrap=True)
+    if more := _failed(ledger) - sum(failure.units for failure in failures):
         _say(console, f"… and {more:,} more; a --ledger FILE has them all")
     if totals.stopped:
         _say(console, f"{totals.stopped:,} were begun and not ended, or known and not begun.")
-    for step in dict.fromkeys(map(next_step, ledger.failures)):
+    for step in dict.fromkeys(next_step(failure.first) for failure in ledger.failures):
         _say(console, step)
     if totals.restarts:
         _say(console, f"{totals.restarts:,} chains began anew after a refused token.")
@@ -167,12 +169,13 @@ def _outcomes(ledger: Ledger) -> Table:
     return table
 
 
-def describe(result: Result) -> str:
-    """One line on one unit: where, what, why."""
+def describe(result: Result, units: int = 1) -> str:
+    """One line on one unit, or on several with the same cause: where, what, why."""
     unit = result.unit
     account = unit.account
     name = f" ({account.name})" if account and account.name else ""
     where = " ".join(part for part in (unit.region, unit.repository) if part)
+    where += f" and {units - 1:,} more" if units > 1 else ""
     what = ": ".join(part for part in (result.code, result.message) if part)
     return f"{result.outcome} {unit.registry_id or 'organization'}{name} {where}".rstrip() + (
         f": {what}" if what else ""

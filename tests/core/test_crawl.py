@@ -55,7 +55,7 @@ def test_the_whole_story_when_all_goes_well(backend: str) -> None:
     }  # fmt: skip
     target = crawled.line(ID, "east")
     assert (target["pages"], target["rows"], target["repositories"], target["accountId"]) == (2, 0, 3, ID)
-    assert (crawled.ledger.totals.rows, crawled.ledger.incomplete(), crawled.ledger.failures) == (7, 0, [])
+    assert (crawled.ledger.totals.rows, crawled.ledger.incomplete(), crawled.ledger.failures) == (7, 0, ())
 
 
 def test_keys_that_no_region_knows_are_denied() -> None:

@@ -73,7 +73,7 @@ def test_the_keys_of_the_report_are_fixed() -> None:
             [
                 {
                     "registryId": "2" * 12, "region": "eu-west-1", "repositoryName": "app",
-                    "outcome": "DENIED", "code": "AccessDenied", "message": "no",
+                    "outcome": "DENIED", "code": "AccessDenied", "message": "no", "units": 1,
                 }
             ],
         ),
@@ -93,9 +93,23 @@ def test_no_key_is_left_out_when_nothing_happened() -> None:
 
 
 def test_failures_beyond_those_kept_are_counted() -> None:
-    ledger = recorded(*[failed()] * (FAILURES_KEPT + 7))
+    ledger = recorded(*(failed(message=str(number)) for number in range(FAILURES_KEPT + 7)))
     report = json.loads(as_json(ledger, ending(), version="1", settings={}))
     assert (len(report["failures"]), report["failuresOmitted"]) == (FAILURES_KEPT, 7)
+
+
+def test_one_cause_in_one_account_is_one_line_with_the_number_of_its_units() -> None:
+    other = Result(Unit.of(Target(Account("3" * 12), "eu-west-1", "3" * 12)), Outcome.DENIED, "AccessDenied", "no")
+    ledger = recorded(*[failed(None)] * 34, other, failed(None, "another"))
+    text = summary(ledger, ending(), width=200)
+    account = "222222222222 (payments [bold]prod[/bold])"
+    assert f"DENIED {account} eu-west-1 and 33 more: AccessDenied: no\n" in text
+    assert f"DENIED {account} eu-west-1: AccessDenied: another\n" in text
+    assert text.count("DENIED 333333333333 eu-west-1: ") == 1
+    assert "a --ledger FILE" not in text
+    report = json.loads(as_json(ledger, ending(), version="1", settings={}))
+    assert [failure["units"] for failure in report["failures"]] == [34, 1, 1]
+    assert report["failuresOmitted"] == 0
 
 
 def test_a_report_with_any_name_is_ascii() -> None:
@@ -127,7 +141,7 @@ def test_a_summary_says_what_is_missing_why_and_what_to_do() -> None:
 
 
 def test_the_summary_shows_some_failures_and_counts_the_rest() -> None:
-    text = summary(recorded(*[failed()] * (FAILURES_KEPT + 7)), ending())
+    text = summary(recorded(*(failed(message=str(number)) for number in range(FAILURES_KEPT + 7))), ending())
     assert text.count("DENIED 222222222222") == FAILURES_SHOWN
     assert f"… and {FAILURES_KEPT + 7 - FAILURES_SHOWN} more; a --ledger FILE has them all" in text
 
