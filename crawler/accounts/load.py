@@ -115,6 +115,10 @@ class _Loading:
         self._check_duration(path, settings, len(entry.role))
         if entry.external_id and not entry.role:
             self._warn((*path, "external_id"), "is not used without a role; add the role it belongs to, or remove it")
+        owner = entry.role[-1].split(":")[4] if entry.role and entry.role[-1].startswith("arn:") else "{account_id}"
+        if owner not in (entry.account_id, "{account_id}"):
+            text = f"is a role of account {owner}, and account_id is {entry.account_id}, whose registry it will read"
+            self._warn((*path, "role"), f"{text}; correct one of the two, unless that is meant")
         return replace(
             _pattern(settings),
             account_id=entry.account_id,

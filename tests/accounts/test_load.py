@@ -194,6 +194,13 @@ EMPTY_REGIONS = (
 )
 
 
+OTHERS = "arn:aws:iam::210987654321:role/inventory"
+OTHER_ACCOUNT = (
+    "is a role of account 210987654321, and account_id is 123456789012, whose registry it will read; "
+    "correct one of the two, unless that is meant"
+)
+
+
 @pytest.mark.parametrize(
     ("written", "warning"),
     [
@@ -204,10 +211,16 @@ EMPTY_REGIONS = (
             "external_id: abc",
             "16: accounts[0].external_id: is not used without a role; add the role it belongs to, or remove it",
         ),
+        (f"role: ['{OTHERS}', '{OTHERS}']", f"9: accounts[0].role: {OTHER_ACCOUNT}"),
     ],
 )
 def test_warnings(written: str, warning: str) -> None:
     assert loaded(f"accounts:\n- {ID}\n  {written}").warnings == (f"accounts.yaml:3:{warning}",)
+
+
+@pytest.mark.parametrize("role", ["inventory", f"['{OTHERS}', inventory]", "'arn:aws:iam::{account_id}:role/x'"])
+def test_a_role_in_the_account_itself_is_no_warning(role: str) -> None:
+    assert loaded(f"accounts:\n- {ID}\n  role: {role}").warnings == ()
 
 
 def test_keys_of_others_are_left_alone() -> None:
