@@ -1,41 +1,32 @@
-"""The one HTTP pool of the process: one aiohttp session, one TLS context for each CA bundle, no redirects, ever."""
+"""The one HTTP pool of the process: one aiohttp connector, one TLS context for each CA bundle, no redirects, ever."""
 
 from __future__ import annotations
 
 import logging
 import ssl
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
+from aiohttp.http_exceptions import HttpProcessingError
 from botocore.httpsession import ProxyConfiguration, create_urllib3_context, get_cert_path
 from botocore.utils import get_environ_proxies
 from yarl import URL
 
 from crawler.aws.errors import printable
+from crawler.aws.exchange import Response, destination, exchange, serialize
+from crawler.aws.signing import host_header
 from crawler.errors import CrawlError, Transient
 
 _log = logging.getLogger("crawler.aws")
 
-#: Bytes. A page of 1,000 image IDs is a quarter of a MiB; what is 256 times that is no page.
-BODY_LIMIT = 64 * 2**20
-
 #: Seconds that an idle connection is kept. AWS's load balancers close theirs after 60 s at the earliest.
 _KEEPALIVE = 30.0
-
-
-class Response(NamedTuple):
-    """An answer, read to its end. `headers` are found in any case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,27 +95,21 @@ class Pool:
     def __init__(self, *, connections: int, timeout: float) -> None:
         self._slots = anyio.Semaphore(connections, fast_acquire=True)
         self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None
-        self._exits = AsyncExitStack()
+        self._connector: aiohttp.TCPConnector | None = None
+        self._destinations: dict[tuple[URL, URL | None, ssl.SSLContext], aiohttp.ClientRequest] = {}
 
     async def __aenter__(self) -> Self:
         # limit=0: the semaphore bounds, so that waiting for a connection is not taken for a slow server.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE)
-        self._session = await self._exits.enter_async_context(
-            aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
-            )
-        )
+        self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._exits.__aexit__(kind, error, trace)
-        self._session = None
+        connector, self._connector = self._connector, None
+        self._destinations.clear()
+        if connector:
+            await connector.close()
 
     async def request(
         self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None, *, seconds: float | None = None
@@ -133,6 +118,8 @@ class Pool:
 
         `seconds` replaces the pool's `timeout`.
         """
+        if not any(name.lower() == "host" for name in headers):
+            headers = {"Host": host_header(str(route.url)), **headers}
         limit = self._timeout if seconds is None else seconds
         # Neither `async with`, nor fail_after, which is two generators around this scope: every request pays for it.
         try:
@@ -147,20 +134,15 @@ class Pool:
         raise Transient("Timeout", f"no complete answer from {route.url.host} within {limit:g} s")
 
     async def _send(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None) -> Response:
-        if self._session is None:
+        if self._connector is None:
             raise RuntimeError("the pool is not open: use it inside `async with`")
+        key = (route.url.origin(), route.proxy, route.tls)
+        to = self._destinations.get(key)
+        if to is None:
+            to = self._destinations[key] = destination(*key)
         try:
-            async with self._session.request(
-                method,
-                route.url,
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                proxy=route.proxy,
-                ssl=route.tls,
-            ) as response:
-                answer = Response(response.status, response.headers, await _read(response))
-        except (aiohttp.ClientError, OSError) as error:
+            answer = await exchange(self._connector, to, serialize(method, route.url.raw_path_qs, headers, body))
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise _translate(error, route) from error
         if _log.isEnabledFor(logging.DEBUG):
             _tell(route, headers, answer)
@@ -173,21 +155,6 @@ def _tell(route: Route, headers: Mapping[str, str], answer: Response) -> None:
     request_id = answer.headers.get("x-amzn-RequestId")
     told = {"host": route.url.host, "operation": operation, "status": answer.status, "requestId": request_id}
     _log.debug("answered", extra={**told, "bytes": len(answer.body)})
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, decoded where the server compressed it unasked. Raises a `CrawlError` beyond `BODY_LIMIT`."""
-    length = response.content_length
-    if length is not None and length <= BODY_LIMIT and "Content-Encoding" not in response.headers:
-        return await response.read()
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            raise CrawlError("BodyTooLarge", f"{response.url.host} answers with more than {BODY_LIMIT} bytes")
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _translate(error: Exception, route: Route) -> CrawlError:

@@ -21,7 +21,8 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from botocore.utils import resolve_imds_endpoint_mode
 
-from crawler.aws.http import Pool, Response, route
+from crawler.aws.exchange import Response
+from crawler.aws.http import Pool, route
 from crawler.errors import Transient
 
 if TYPE_CHECKING:

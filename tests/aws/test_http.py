@@ -9,8 +9,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from crawler.aws import exchange as exchanging
 from crawler.aws import http
-from crawler.aws.http import Pool, Response, route, tls_context
+from crawler.aws.exchange import Response, serialize
+from crawler.aws.http import Pool, route, tls_context
 from crawler.errors import CrawlError, Transient
 from tests.aws.server import CLOSE, Reply, Request, answer, serving
 
@@ -92,7 +94,7 @@ async def test_compressed_unasked_is_decoded() -> None:
 
 
 async def test_endless_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BODY_LIMIT", 1000)
+    monkeypatch.setattr(exchanging, "BODY_LIMIT", 1000)
     async with serving(lambda _: answer(b"x" * 1001)) as server:
         with pytest.raises(CrawlError) as caught:
             await exchange(server.url)
@@ -170,6 +172,20 @@ async def test_tls(tmp_path: Path) -> None:
         assert server.requests == []
         async with Pool(connections=1, timeout=20) as pool:
             assert (await pool.request("POST", route(server.url, str(certificate)), {}, b"")).body == b"safe"
+
+
+def test_requests_as_http_has_them() -> None:
+    assert serialize("POST", "/a?b=c", {"Host": "h", "X-Amz-Target": "é"}, b"{}") == (
+        "POST /a?b=c HTTP/1.1\r\nHost: h\r\nX-Amz-Target: é\r\nContent-Length: 2\r\n\r\n{}".encode()
+    )
+    assert serialize("GET", "/", {"Host": "h"}, None) == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.mark.parametrize("value", ["a\nX-Evil: b", "a\rb", "a\r\nb", "\n"])
+def test_a_header_never_becomes_two(value: str) -> None:
+    with pytest.raises(CrawlError, match=r"line break in X-Amz-Security-Token") as caught:
+        serialize("POST", "/", {"Host": "h", "X-Amz-Security-Token": value}, b"")
+    assert "Evil" not in str(caught.value)
 
 
 def test_ca_bundle_that_is_not_there() -> None:
