@@ -233,10 +233,12 @@ def _image_ids(body: bytes) -> Page[ImageId]:
     try:
         # Maps over C functions: a loop with its own checks takes as long as parsing the page.
         digests: set[object] = set(map(type, map(_digest, rows)))
-        if set(map(len, rows)) != {2}:
+        try:
+            tags: set[object] = set(map(type, map(_tag, rows)))
+        except KeyError:
             for row in rows:
                 row.setdefault("imageTag", None)  # as the encoder of rows likes an untagged one
-        tags: set[object] = set(map(type, map(_tag, rows)))
+            tags = set(map(type, map(_tag, rows)))
     except (TypeError, KeyError, AttributeError) as error:
         raise _bad_row(body, "imageIds") from error
     if not (digests <= _STR and tags <= _STR_OR_NULL):
