@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import anyio
 
@@ -23,36 +23,61 @@ async def for_each(
 
     An exception in `work` cancels the others and leaves in an exception group (anyio's task group). A source that
     fails as expected (`CrawlError`) ends the items: what was begun is finished first, or cancelled where the failure
-    is `Fatal`; then it is raised bare.
+    is `Fatal`; then it is raised bare. Several tasks take items in turn: the source must not yield inside a scope.
     """
-    slots = anyio.Semaphore(at_once, fast_acquire=True) if isinstance(at_once, int) else at_once
-    iterator = aiter(items)
-    failure: CrawlError | None = None
+    source = _Source(items, anyio.Semaphore(at_once, fast_acquire=True) if isinstance(at_once, int) else at_once)
+    waiting = 1
 
-    async def run(item: T) -> None:
-        try:
-            await work(item)
-        finally:
-            slots.release()
+    async def worker() -> None:
+        # One item after another: a task for each would cost a tenth of what a small repository does in all.
+        nonlocal waiting
+        while taken := await source.take():
+            waiting -= 1
+            if not waiting:
+                waiting += 1
+                group.start_soon(worker)
+            try:
+                await work(*taken)
+            finally:
+                source.slots.release()
+            del taken
+            waiting += 1
+        if isinstance(source.failure, Fatal):
+            group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
-        while True:
-            await slots.acquire()
+        group.start_soon(worker)
+    if source.failure:
+        raise source.failure
+
+
+class _Source(Generic[T]):
+    """Items for several tasks, each with a slot; what ends them for one ends them for all."""
+
+    def __init__(self, items: AsyncIterable[T], slots: anyio.Semaphore) -> None:
+        self.slots = slots
+        self.failure: CrawlError | None = None
+        self._iterator = aiter(items)
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._ended = False
+
+    async def take(self) -> tuple[T] | None:
+        """The next item, and a slot that is the caller's to release; None when there is none any more."""
+        # The turn before the slot: while the source is slow, one slot waits for it, and not all that are free.
+        async with self._turn:
+            if self._ended:
+                return None
+            await self.slots.acquire()
             try:
-                item = await anext(iterator)
+                return (await anext(self._iterator),)
             except BaseException as error:
-                slots.release()
-                if isinstance(error, StopAsyncIteration):
-                    break
+                self.slots.release()
                 if isinstance(error, CrawlError):
-                    failure = error
-                    if isinstance(error, Fatal):
-                        group.cancel_scope.cancel()
-                    break
-                raise
-            group.start_soon(run, item)
-    if failure:
-        raise failure
+                    self.failure = error
+                elif not isinstance(error, StopAsyncIteration):
+                    raise
+            self._ended = True
+            return None
 
 
 async def take(waiting: deque[T]) -> AsyncGenerator[T]:
