@@ -118,7 +118,7 @@ class Pool:
 
         `seconds` replaces the pool's `timeout`.
         """
-        if not any(name.lower() == "host" for name in headers):
+        if "Host" not in headers and not any(name.lower() == "host" for name in headers):
             headers = {"Host": host_header(str(route.url)), **headers}
         limit = self._timeout if seconds is None else seconds
         # Neither `async with`, nor fail_after, which is two generators around this scope: every request pays for it.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
+from operator import itemgetter
 from urllib.parse import quote, urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -34,6 +35,14 @@ def _signing_key(secret_key: str, date: str, region: str, service: str) -> bytes
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
+
+
+@lru_cache(maxsize=64)
+def _layout(names: tuple[str, ...]) -> tuple[Callable[[Mapping[str, str]], tuple[str, ...]], str, str]:
+    """What is the same for all requests with headers of these names: their order, the list of them, their lines."""
+    ordered = sorted(names, key=str.lower)
+    lines = "".join([f"{name.lower().replace('%', '%%')}:%s\n" for name in ordered])
+    return itemgetter(*ordered), ";".join([name.lower() for name in ordered]), lines
 
 
 @lru_cache(maxsize=4)
@@ -89,10 +98,8 @@ class Signer:
         signed = {**headers, "Host": self._host, "X-Amz-Date": timestamp}
         if keys.token:
             signed["X-Amz-Security-Token"] = keys.token
-        canonical = sorted([(name.lower(), value) for name, value in signed.items()])
-        names = ";".join([name for name, _ in canonical])
-        lines = "".join([f"{name}:{value}\n" for name, value in canonical])
-        request = f"{self._head}{lines}\n{names}\n{sha256(body).hexdigest()}"
+        order, names, lines = _layout(tuple(signed))
+        request = f"{self._head}{lines % order(signed)}\n{names}\n{sha256(body).hexdigest()}"
         scope = f"{timestamp[:8]}/{self._region}/{self._service}/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{sha256(request.encode()).hexdigest()}"
         key = _signing_key(keys.secret_key, timestamp[:8], self._region, self._service)
