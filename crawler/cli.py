@@ -119,6 +119,14 @@ def crawl(
     max_rps: Annotated[
         float | None, Parameter(group=_HOW, validator=_positive, help="Requests a second in each of them, at most.")
     ] = None,
+    rate_share: Annotated[
+        float,
+        Parameter(
+            group=_HOW,
+            validator=validators.Number(gt=0, lte=1),
+            help="Part of the rate that AWS grants to use, once it is known; 0.5 leaves half to others.",
+        ),
+    ] = 1.0,
     timeout: Annotated[
         float, Parameter(group=_HOW, validator=_positive, help="Seconds for one request; then it is tried again.")
     ] = 60.0,
@@ -164,6 +172,7 @@ def crawl(
         targets_at_once=targets_at_once,
         requests_per_target=requests_per_target,
         max_rps=max_rps,
+        rate_share=rate_share,
         timeout=timeout,
         attempts=attempts,
         page_timeout=page_timeout,

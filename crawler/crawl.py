@@ -14,7 +14,7 @@ import anyio
 
 from crawler.errors import ChainBroken, CrawlError, Denied, Fatal, KeysUnknown, Refused, Transient
 from crawler.fanout import for_each, take
-from crawler.governor import Governor
+from crawler.governor import Governor, of_target
 from crawler.ledger import Ledger
 from crawler.model import (
     INTERRUPTED,
@@ -42,11 +42,13 @@ class Limits:
     `targets_at_once` targets are open at a time, over all accounts, and as many accounts. Each has at most
     `requests_per_target` requests in flight, and twice as many repositories begun, so that one that waits to retry
     leaves its slot to another. `max_rps` is a ceiling for each target, None for none; an account's own wins.
+    `rate_share` is the part of what AWS grants that is asked for.
     """
 
     targets_at_once: int = 32
     requests_per_target: int = 8
     max_rps: float | None = None
+    rate_share: float = 1.0
     target_seconds: float = 6 * 3600.0
     restarts: int = 1
 
@@ -192,15 +194,18 @@ class Crawl:
         await self._ledger.record(result)
 
     async def _target(self, target: Target) -> tuple[Result, CrawlError | None]:
-        governor = Governor(
-            slots=self._limits.requests_per_target, max_rps=target.account.max_rps or self._limits.max_rps
+        limits = self._limits
+        listing, governor = of_target(
+            slots=limits.requests_per_target,
+            max_rps=target.account.max_rps or limits.max_rps,
+            share=limits.rate_share,
         )
         waiting: deque[str] = deque()
 
         async def names(fetch: Fetch[str], chain: Chain) -> AsyncGenerator[str]:
             seen: set[str] = set()
-            async with aclosing(pages(fetch, chain)) as listing:
-                async for page in listing:
+            async with aclosing(pages(fetch, chain)) as found:
+                async for page in found:
                     new = [name for name in dict.fromkeys(page.items) if name not in seen]
                     if page.items and not new:
                         raise ChainBroken("RepeatedPage", f"page {chain.pages} names only repositories named before")
@@ -217,7 +222,7 @@ class Crawl:
         async def list_repositories(chain: Chain) -> Outcome:
             registry = await self._registries.open(target)
             crawl_repository = partial(self._repository, target, registry, governor)
-            fetch = self._persistent(registry.repositories(), governor, chain)
+            fetch = self._persistent(registry.repositories(), listing, chain)
             with anyio.move_on_after(self._limits.target_seconds) as time:
                 async with aclosing(names(fetch, chain)) as wanted:
                     await for_each(crawl_repository, wanted, at_once=2 * self._limits.requests_per_target)

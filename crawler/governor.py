@@ -1,45 +1,85 @@
-"""How many requests a target has in flight, and how fast they start."""
+"""How many requests are in flight, and when they start."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 
+from crawler.errors import CrawlError, Throttled
 from crawler.model import Fetch, Page
+from crawler.pace import Ceiling, Pace
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+#: Seconds after which who waits for its turn looks again: what others were answered meanwhile may shorten the wait.
+LONGEST_SLEEP = 1.0
 
 
 class Governor:
-    """Slots and pace of one registry in one region, shared by all its chains.
+    """Slots and pace of one operation, shared by all who ask for it.
 
-    `slots` requests at most are in flight; at most `max_rps` start in a second, evenly spaced (None: no limit).
-    A Fetch governed inside its retry, `retry(governor.govern(call))`, gives its slot back while it waits to try
-    again; the other way round one throttled chain would hold up its neighbours.
+    At most `slots` requests are in flight (a semaphore lets several governors share one bound), and each starts when
+    `pace` says so, which learns from every refusal (`Throttled`) on its way to whoever retries. A Fetch governed inside
+    its retry, `retry(governor.govern(call))`, gives its slot back while it waits to try again; the other way round one
+    throttled chain would hold up its neighbours.
     """
 
-    def __init__(self, *, slots: int, max_rps: float | None = None) -> None:
-        self._slots = anyio.Semaphore(slots, fast_acquire=True)
-        self._spacing = 1 / max_rps if max_rps else 0.0
-        self._next_start = 0.0
+    def __init__(self, *, slots: int | anyio.Semaphore, pace: Pace) -> None:
+        self._slots = anyio.Semaphore(slots, fast_acquire=True) if isinstance(slots, int) else slots
+        self._turn = anyio.Lock(fast_acquire=True)
+        self.pace = pace
 
     def __repr__(self) -> str:
-        return f"<Governor free={self._slots.value} spacing={self._spacing:g}s>"
+        return f"<Governor free={self._slots.value} {self.pace!r}>"
 
     def govern(self, fetch: Fetch[T]) -> Fetch[T]:
         """The same Fetch, started when it has a slot and its turn."""
 
-        async def fetch_in_turn(token: str | None) -> Page[T]:
-            async with self._slots:
-                if self._spacing:
-                    await self._turn()
-                return await fetch(token)
+        def fetch_in_turn(token: str | None) -> Awaitable[Page[T]]:
+            return self.run(fetch, token)
 
         return fetch_in_turn
 
-    async def _turn(self) -> None:
-        now = anyio.current_time()
-        start = max(now, self._next_start)
-        self._next_start = start + self._spacing
-        await anyio.sleep(start - now)
+    async def run(self, call: Callable[[*Arguments], Awaitable[T]], *arguments: *Arguments) -> T:
+        """Await `call(*arguments)`, started when it has a slot and its turn."""
+        try:
+            self._slots.acquire_nowait()  # not `async with`, for which every request would pay
+        except anyio.WouldBlock:
+            await self._slots.acquire()
+        pace = self.pace
+        try:
+            if pace.limited:
+                await self._wait()
+            epoch = pace.epoch
+            try:
+                answer = await call(*arguments)
+            except Throttled as refusal:
+                pace.refuse(anyio.current_time(), epoch, refusal.retry_after)
+                raise
+            except CrawlError:
+                pace.answer(epoch)  # whatever was wrong, it was let in
+                raise
+            pace.answer(epoch)
+            return answer
+        finally:
+            self._slots.release()
+
+    async def _wait(self) -> None:
+        # One watches the clock, the others wait for that one: so a correction holds for all who wait.
+        async with self._turn:
+            while seconds := self.pace.wait(anyio.current_time()):  # noqa: ASYNC110 - time itself is waited for
+                await anyio.sleep(min(seconds, LONGEST_SLEEP))
+
+
+def of_target(*, slots: int, max_rps: float | None, share: float) -> tuple[Governor, Governor]:
+    """The governors of DescribeRepositories and ListImages in one registry.
+
+    Each operation has a rate of its own at AWS. `slots` and `max_rps` hold for both together.
+    """
+    shared = anyio.Semaphore(slots, fast_acquire=True)
+    ceiling = Ceiling(max_rps) if max_rps else None
+    listing, images = (Governor(slots=shared, pace=Pace(ceiling=ceiling, share=share)) for _ in range(2))
+    return listing, images

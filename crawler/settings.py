@@ -32,6 +32,7 @@ class Settings:
     targets_at_once: int = 32
     requests_per_target: int = 8
     max_rps: float | None = None
+    rate_share: float = 1.0
     timeout: float = 60.0
     attempts: int = 20
     page_timeout: float = 900.0
@@ -44,6 +45,7 @@ class Settings:
             targets_at_once=self.targets_at_once,
             requests_per_target=self.requests_per_target,
             max_rps=self.max_rps,
+            rate_share=self.rate_share,
             target_seconds=self.target_timeout,
         )
 

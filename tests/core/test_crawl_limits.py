@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from crawler.crawl import Limits
-from crawler.errors import Refused, Throttled
+from crawler.errors import Refused, Throttled, Transient
 from crawler.model import Account
 from crawler.retry import RetryPolicy
 from tests.fakes import Rehearsal, Step, Tree, World, image, small_tree
@@ -25,8 +25,9 @@ def one_target(*names: str) -> World:
 
 def test_a_repository_that_backs_off_leaves_its_slot_to_its_neighbours() -> None:
     world = one_target("a", "b")
-    world.will(("images", ID, "east", "a", 0), Throttled("ThrottlingException", "", 60.0))
-    crawled = Rehearsal(world, limits=Limits(requests_per_target=1)).of(A)
+    world.will(("images", ID, "east", "a", 0), Transient("ServerException", ""))
+    a_minute = RetryPolicy(base=60, cap=60, uniform=lambda _low, high: high)
+    crawled = Rehearsal(world, limits=Limits(requests_per_target=1), policy=a_minute).of(A)
     assert world.times["images", ID, "east", "a", 0] == [0, 60]
     assert world.times["images", ID, "east", "b", 1] == [0]
     assert crawled.line(ID, "east", "b")["seconds"] == 0
@@ -39,7 +40,7 @@ def test_the_pace_of_the_account_wins_and_holds_for_all_requests_of_a_target(
     of_the_account: float | None, of_all: float | None, seconds: float
 ) -> None:
     world = one_target("a", "b")
-    world.will(("images", ID, "east", "a", 0), Throttled("ThrottlingException", ""))
+    world.will(("images", ID, "east", "a", 0), Transient("ServerException", ""))
     Rehearsal(world, limits=Limits(max_rps=of_all)).of(replace(A, max_rps=of_the_account))
     starts = sorted(time for spot, times in world.times.items() if spot[0] != "regions" for time in times)
     # One request lists the repositories, five list their images: four pages, and one of them again.
@@ -47,6 +48,17 @@ def test_the_pace_of_the_account_wins_and_holds_for_all_requests_of_a_target(
         assert starts == [index * seconds for index in range(6)]
     else:
         assert starts == [0] * 4 + [0.25] * 2
+
+
+def test_what_aws_asks_to_wait_holds_for_the_operation_that_it_refused_and_no_other_target() -> None:
+    world = World({(ID, region): small_tree("a", "b") for region in ("east", "west")})
+    world.will(("images", ID, "east", "a", 0), Throttled("ThrottlingException", "", 7.0))
+    Rehearsal(world, limits=Limits(requests_per_target=1)).of(A)
+    again = {name: world.times["images", ID, "east", name, 0][-1] for name in "ab"}
+    # Whichever of the two was first; and whatever was asked for before the refusal.
+    assert again["a"] >= 7
+    assert again["b"] in (0, pytest.approx(7, abs=1))
+    assert world.times["images", ID, "west", "b", 1] == [0]
 
 
 def test_each_target_has_a_pace_of_its_own() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawler.governor import Governor
+from crawler.errors import Refused, Throttled
+from crawler.governor import Governor, of_target
 from crawler.model import Page
+from crawler.pace import Ceiling, Pace, Quota
 from tests.fakes import run
 
 
@@ -31,6 +35,10 @@ class Service:
         return Page([], None)
 
 
+def governed(slots: int, max_rps: float | None = None) -> Governor:
+    return Governor(slots=slots, pace=Pace(ceiling=Ceiling(max_rps) if max_rps else None))
+
+
 async def send(governor: Governor, service: Service, requests: int) -> None:
     async with anyio.create_task_group() as group:
         for _ in range(requests):
@@ -40,7 +48,7 @@ async def send(governor: Governor, service: Service, requests: int) -> None:
 @given(slots=st.integers(1, 8), requests=st.integers(0, 20))
 def test_slots_bound_what_is_in_flight_over_all_chains(slots: int, requests: int) -> None:
     service = Service(1.0)
-    run(lambda: send(Governor(slots=slots), service, requests))
+    run(lambda: send(governed(slots), service, requests))
     assert len(service.starts) == requests
     assert service.peak == min(slots, requests)
 
@@ -48,13 +56,13 @@ def test_slots_bound_what_is_in_flight_over_all_chains(slots: int, requests: int
 @pytest.mark.parametrize("max_rps", [0.5, 2, 8])
 def test_starts_are_evenly_spaced(max_rps: float) -> None:
     service = Service()
-    run(lambda: send(Governor(slots=3, max_rps=max_rps), service, 9))
+    run(lambda: send(governed(3, max_rps), service, 9))
     assert service.starts == [index / max_rps for index in range(9)]
 
 
 def test_the_pace_is_a_ceiling_and_no_debt_is_made_up_for() -> None:
     async def main() -> list[float]:
-        governor, service = Governor(slots=1, max_rps=1), Service()
+        governor, service = governed(1, 1), Service()
         await send(governor, service, 2)
         await anyio.sleep(9.5)
         await send(governor, service, 3)
@@ -65,14 +73,14 @@ def test_the_pace_is_a_ceiling_and_no_debt_is_made_up_for() -> None:
 
 def test_slow_answers_slow_the_pace_where_slots_are_few() -> None:
     service = Service(3.0)
-    run(lambda: send(Governor(slots=2, max_rps=1), service, 6))
+    run(lambda: send(governed(2, 1), service, 6))
     assert service.starts == [0, 1, 3, 4, 6, 7]
     assert service.peak == 2
 
 
 def test_without_a_pace_all_start_at_once() -> None:
     service = Service()
-    run(lambda: send(Governor(slots=5), service, 5))
+    run(lambda: send(governed(5), service, 5))
     assert service.starts == [0] * 5
 
 
@@ -80,15 +88,14 @@ def test_without_a_pace_all_start_at_once() -> None:
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_cancelled_wherever_it_waits_it_gives_the_slot_back(waits_for: str, backend: str) -> None:
     async def main() -> str:
-        governor = Governor(slots=1 if waits_for == "slot" else 2, max_rps=0.001 if waits_for == "turn" else None)
+        governor = governed(1 if waits_for == "slot" else 2, 0.001 if waits_for == "turn" else None)
         async with anyio.create_task_group() as group:
             group.start_soon(send, governor, Service(9999), 2)
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
         return repr(governor)
 
-    spacing = "1000" if waits_for == "turn" else "0"
-    assert run(main, backend) == f"<Governor free={1 if waits_for == 'slot' else 2} spacing={spacing}s>"
+    assert run(main, backend) == f"<Governor free={1 if waits_for == 'slot' else 2} <Pace unlimited>>"
 
 
 def test_an_error_gives_the_slot_back() -> None:
@@ -96,10 +103,92 @@ def test_an_error_gives_the_slot_back() -> None:
         raise ValueError("a bug")
 
     async def main() -> str:
-        governor = Governor(slots=1)
+        governor = governed(1)
         for _ in range(3):
             with pytest.raises(ValueError, match="a bug"):
                 await governor.govern(fails)(None)
         return repr(governor)
 
-    assert run(main) == "<Governor free=1 spacing=0s>"
+    assert run(main) == "<Governor free=1 <Pace unlimited>>"
+
+
+class Refusing(Service):
+    """Lets in what a token bucket of `rate` and `burst` lets in."""
+
+    def __init__(self, rate: float, burst: float, seconds: float = 0.0) -> None:
+        super().__init__(seconds)
+        self.rate, self.burst, self.level, self.at = rate, burst, burst, 0.0
+        self.refused: list[float] = []
+
+    async def __call__(self, token: str | None) -> Page[str]:
+        now = anyio.current_time()
+        self.level, self.at = min(self.burst, self.level + (now - self.at) * self.rate), now
+        passed = self.level >= 1 - 1e-9
+        self.level -= passed
+        page = await super().__call__(token)
+        if not passed:
+            self.refused.append(now)
+            raise Throttled("ThrottlingException", "Rate exceeded")
+        return page
+
+
+async def persist(governor: Governor, service: Service, requests: int) -> None:
+    for _ in range(requests):
+        while True:
+            with suppress(Throttled):
+                await governor.govern(service)(None)
+                break
+
+
+def test_a_known_rate_is_kept_without_a_refusal_and_the_burst_is_spent_at_once() -> None:
+    governor = Governor(slots=2, pace=Pace(known=Quota(3.9, 3)))
+    service = Refusing(4, 3)
+    run(lambda: persist(governor, service, 6))
+    # What is asked for beyond the known rate is 1.5 % of it, and grows with time.
+    assert service.starts == pytest.approx([0, 0, 0, 0.25, 0.5, 0.75], abs=0.01)
+
+
+def test_all_who_wait_see_the_correction_that_one_refusal_brings() -> None:
+    governor = Governor(slots=4, pace=Pace(known=Quota(10, 1)))
+    service = Refusing(0.5, 1)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(persist, governor, service, 3)
+
+    run(main)
+    # 12 tokens at one in two seconds: 22 s, and hardly a refusal more than it takes to see that it is not ten a second.
+    assert 22 <= service.starts[-1] <= 30
+    assert len(service.refused) <= 12
+
+
+def test_what_is_wrong_with_a_request_is_no_refusal() -> None:
+    async def wrong(_: str | None) -> Page[str]:
+        raise Refused("InvalidParameterException", "")
+
+    async def main() -> Quota | None:
+        governor = governed(1)
+        with pytest.raises(Refused):
+            await governor.govern(wrong)(None)
+        return governor.pace.quota
+
+    assert run(main) is None
+
+
+def test_the_operations_of_a_target_share_slots_and_ceiling_and_nothing_else() -> None:
+    async def main() -> None:
+        listing, images = of_target(slots=1, max_rps=2.0, share=1.0)
+        service = Service(1.0)
+        async with anyio.create_task_group() as group:
+            for governor in (listing, images, listing):
+                group.start_soon(governor.govern(service), None)
+        assert service.starts == [0, 1, 2]  # one slot
+        quick = Service()
+        for governor in (listing, images, listing):
+            await governor.govern(quick)(None)
+        assert quick.starts == [3, 3.5, 4]  # one ceiling
+        images.pace.refuse(anyio.current_time(), images.pace.epoch)
+        assert listing.pace.quota is None
+
+    run(main)

@@ -24,6 +24,7 @@ from crawler.errors import (
 )
 from crawler.governor import Governor
 from crawler.model import Chain, Fetch, Page
+from crawler.pace import Pace
 from crawler.retry import RetryPolicy, persist, retry
 from tests.fakes import LONGEST, Step, run
 
@@ -194,21 +195,23 @@ def test_a_cancellation_is_neither_retried_nor_swallowed(backend: str) -> None:
 def test_the_slot_is_free_while_backing_off(*, backing_off_holds_the_slot: bool, neighbour_done: float) -> None:
     """The reason for `retry(govern(call))`, beside the order that was rejected."""
 
+    a_minute = RetryPolicy(base=60, cap=60, uniform=lambda _low, high: high)
+
     async def main() -> float:
-        governor = Governor(slots=1)
+        governor = Governor(slots=1, pace=Pace())
         answer, _ = scripted(1.0, 1.0)
         turns = iter([True])
 
         async def throttled_at_first(token: str | None) -> Page[str]:
             page = await answer(token)
             if next(turns, False):
-                raise Throttled("ThrottlingException", "", 60.0)
+                raise Transient("ServerException", "")
             return page
 
         if backing_off_holds_the_slot:
-            chained = governor.govern(retry(throttled_at_first, LONGEST, Chain()))
+            chained = governor.govern(retry(throttled_at_first, a_minute, Chain()))
         else:
-            chained = retry(governor.govern(throttled_at_first), LONGEST, Chain())
+            chained = retry(governor.govern(throttled_at_first), a_minute, Chain())
         neighbour, _ = scripted(1.0)
         async with anyio.create_task_group() as group:
             group.start_soon(chained, None)
