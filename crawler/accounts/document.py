@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from sys import intern
 from typing import NoReturn, cast
 
 import yaml
@@ -56,12 +57,12 @@ class Node:
     key_line: int = 0
     key_column: int = 0
 
-    def plain(self) -> object:
-        """The value without positions. Recursion ends at `MAX_DEPTH`."""
+    def plain(self, depth: int = MAX_DEPTH) -> object:
+        """The value without positions, down to `depth` levels of lists and mappings; what is deeper stays a node."""
         if isinstance(self.value, list):
-            return [node.plain() for node in self.value]
+            return [node.plain(depth - 1) for node in self.value] if depth else self
         if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
+            return {key: node.plain(depth - 1) for key, node in self.value.items()} if depth else self
         return self.value
 
     def find(self, path: Path) -> tuple[Node, Path]:
@@ -228,7 +229,10 @@ class _Reader:
             self._key(top, event)
         else:
             node.key_line, node.key_column = _place(top.key)
-            cast("dict[str, Node]", top.node.value)[top.key.value] = node
+            if node.key_line == node.line:
+                node.key_line = node.line  # the same object: ints are a third of what nodes cost
+            # Ten keys in each of 10,000 accounts are ten texts, not as many as there are keys.
+            cast("dict[str, Node]", top.node.value)[intern(top.key.value)] = node
             top.key = None
 
     def _key(self, top: _Open, event: Event) -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from crawler.accounts import checks, messages
-from crawler.accounts.document import Node, read
+from crawler.accounts.document import MAX_DEPTH, Node, read
 from crawler.accounts.fields import split_regions
 from crawler.accounts.problems import Path, Problem, lines, shown
 from crawler.accounts.schema import AccountEntry, Defaults, GlobalVariables, OrganizationEntry, Outline, Settings
@@ -81,7 +81,7 @@ class _Loading:
         self._refused = {(problem.line, problem.column) for problem in problems}
 
     def file(self) -> tuple[list[Account], Organization | None]:
-        outline = self._validated(Outline, ())
+        outline = self._validated(Outline, (), depth=2)  # not a copy of the whole file
         if outline is None and not isinstance(self._root.value, dict):
             return [], None
         keys = cast("dict[str, Node]", self._root.value)
@@ -159,9 +159,9 @@ class _Loading:
         )
         return Organization(hub, member, tuple(entry.include_ous or ()), tuple(entry.exclude or ()))
 
-    def _validated(self, model: type[ModelT], path: Path) -> ModelT | None:
+    def _validated(self, model: type[ModelT], path: Path, depth: int = MAX_DEPTH) -> ModelT | None:
         try:
-            return model.model_validate(self._root.find(path)[0].plain())
+            return model.model_validate(self._root.find(path)[0].plain(depth))
         except ValidationError as error:
             for problem in islice(messages.problems(error, self._root, path), _MAX_PROBLEMS):
                 if (problem.line, problem.column) not in self._refused:

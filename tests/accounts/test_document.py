@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from crawler.accounts import document
-from crawler.accounts.document import MAX_BYTES, Document, Node, read
+from crawler.accounts.document import MAX_BYTES, MAX_DEPTH, Document, Node, read
 from crawler.accounts.problems import lines
 
 SPLIT = "split the accounts over several files and crawl each, or use organization:"
@@ -54,6 +54,14 @@ def test_only_unquoted_nulls_are_absent_values() -> None:
 )
 def test_harmless_forms_are_read(text: str) -> None:
     assert plain(text) == {"a": "b"}
+
+
+def test_a_plain_copy_goes_as_deep_as_it_is_told() -> None:
+    deep = "[" * MAX_DEPTH + "x" + "]" * MAX_DEPTH
+    assert str(plain(deep)) == deep.replace("x", "'x'")
+    root = read(b"a: {b: {c: d}, e: f}").root
+    assert root is not None
+    assert root.plain(2) == {"a": {"b": root.find(("a", "b"))[0], "e": "f"}}
 
 
 @pytest.mark.usefixtures("parser")

@@ -2,6 +2,7 @@
 
 import gc
 import time
+import tracemalloc
 
 import pytest
 
@@ -234,12 +235,28 @@ def test_a_name_given_twice_is_a_warning() -> None:
     )
 
 
-def test_ten_thousand_accounts_take_seconds() -> None:
+def many(count: int) -> bytes:
     entry = (
         "- account_id: '{0:012d}'\n  name: account-{0}\n  role: arn:aws:iam::{0:012d}:role/inventory\n"
-        "  regions: [us-east-1, us-west-2]\n  tags: ['type:prod', 'path:/Prod']\n  crawler: {{max_rps: 20}}\n"
+        "  email: owner-{0}@example.com\n  regions: [us-east-1, us-west-2]\n  tags: ['type:prod', 'path:/Prod']\n"
+        "  vars: {{charge_code: '{0}'}}\n  crawler: {{repositories: ['team-*'], max_rps: 20}}\n"
     )
-    data = ("accounts:\n" + "".join(map(entry.format, range(10_000)))).encode()
+    return ("accounts:\n" + "".join(map(entry.format, range(count)))).encode()
+
+
+def test_an_account_costs_little_memory() -> None:
+    data = many(2_000)
+    tracemalloc.start()
+    try:
+        load("f", data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak / 2_000 < 5_000  # bytes, so that 10,000 accounts stay below 50 MB
+
+
+def test_ten_thousand_accounts_take_seconds() -> None:
+    data = many(10_000)
     started = time.process_time()
     assert len(load("f", data).accounts) == 10_000
     assert time.process_time() - started < 10
