@@ -147,6 +147,7 @@ async def _crawl(
                 image_status=settings.image_status,
                 attempt_timeout=settings.timeout,
                 pool_limit=settings.targets_at_once * settings.requests_per_target,
+                rate_share=settings.rate_share,
             ) as registries,
         ):
             crawl = Crawl(

@@ -9,7 +9,7 @@ signature and our pool. `client.meta.endpoint_url` would not do: for FIPS it dif
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
@@ -22,9 +22,11 @@ from botocore.exceptions import BotoCoreError
 from botocore.parsers import ResponseParserError, create_parser
 
 from crawler.aws.errors import malformed, printable, translate
+from crawler.aws.exchange import Response
 from crawler.aws.hosts import check_host
 from crawler.aws.http import Pool, Route, route
 from crawler.aws.metadata import text
+from crawler.aws.rates import Rates
 from crawler.aws.signing import Keys, Signer
 from crawler.errors import Refused
 
@@ -73,9 +75,10 @@ class _Prepared:
 class Api:
     """Calls by service and operation name. One attempt each; `CrawlError` says what went wrong."""
 
-    def __init__(self, pool: Pool, sessions: Sessions) -> None:
+    def __init__(self, pool: Pool, sessions: Sessions, rates: Rates | None = None) -> None:
         self._pool = pool
         self._sessions = sessions
+        self._rates = rates or Rates()
         self._clients: dict[tuple[AioSession, str, str], AioBaseClient] = {}
         self._lock = anyio.Lock()
 
@@ -97,29 +100,38 @@ class Api:
         keys: Keys,
         region: str,
         profile: str | None,
+        caller: Hashable,
         wanted: str,
     ) -> dict[str, Any]:
         """The parsed answer of `operation` (in CamelCase), which must hold the member `wanted`.
 
-        `profile` gives the configuration (endpoints, CA bundle), `keys` sign. An answer without `wanted` is a fault of
+        `profile` gives the configuration (endpoints, CA bundle), `keys` sign, and `caller` names whose rate it uses up,
+        whatever keys that account has at the time. An answer without `wanted` is a fault of
         the server (a proxy's page, an empty document), never an empty result.
         """
         prepared = await self._prepare(profile, service, region, operation, params)
         endpoint = prepared.endpoint
-        headers = endpoint.signed(keys, endpoint.headers, prepared.body)
-        status, answered, body = await self._pool.request("POST", endpoint.route, headers, prepared.body)
-        if status != 200:  # noqa: PLR2004 RFC 9110 §15.3.1
-            raise translate(status, answered, body, doing=f"{service}:{operation} in {region}")
+
+        async def send() -> Response:
+            headers = endpoint.signed(keys, endpoint.headers, prepared.body)
+            answer = await self._pool.request("POST", endpoint.route, headers, prepared.body)
+            if answer.status != 200:  # noqa: PLR2004 RFC 9110 §15.3.1
+                what = f"{service}:{operation} in {region}"
+                raise translate(answer.status, answer.headers, answer.body, doing=what)
+            return answer
+
+        # Signed when it is its turn: AWS refuses signatures that are minutes old.
+        answer = await self._rates.of(service, operation, region, caller).run(send)
         parser = create_parser(prepared.model.service_model.resolved_protocol)
-        response = {"status_code": status, "headers": answered, "body": body}
+        response = {"status_code": answer.status, "headers": answer.headers, "body": answer.body}
         try:
             parsed = parser.parse(response, prepared.model.output_shape)
         except (ResponseParserError, ValueError, TypeError, LookupError, AttributeError) as error:
-            raise malformed(body, f"a {operation} result") from error
+            raise malformed(answer.body, f"a {operation} result") from error
         # botocore makes an empty list of a missing XML member; what we ask in XML is never empty.
         in_xml = prepared.model.service_model.resolved_protocol in ("query", "ec2")
         if parsed.get(wanted) is None or (in_xml and not parsed[wanted]):
-            raise malformed(body, f"a {operation} result with {wanted}")
+            raise malformed(answer.body, f"a {operation} result with {wanted}")
         return parsed
 
     async def endpoint(

@@ -44,11 +44,11 @@ class Identities:
         role = identity.roles[-1]
 
         async def assume() -> Keys:
-            return await with_keys(parent, lambda keys: self._assume(identity, role, keys))
+            return await with_keys(parent, lambda keys: self._assume(identity, before, role, keys))
 
         return RoleKeys(role, assume, self._policy)
 
-    async def _assume(self, identity: Identity, role: str, keys: Keys) -> Keys:
+    async def _assume(self, identity: Identity, caller: Identity, role: str, keys: Keys) -> Keys:
         params: dict[str, Any] = {"RoleArn": role, "RoleSessionName": identity.session_name}
         if external_id := next(reversed(identity.external_ids), None):
             params["ExternalId"] = external_id
@@ -59,7 +59,14 @@ class Identities:
             params["DurationSeconds"] = min(identity.duration, _CHAINED_LIMIT) if chained else identity.duration
         region = await self._sessions.home(identity.profile, role.split(":")[1])
         answer = await self._api.call(
-            "sts", "AssumeRole", params, keys=keys, region=region, profile=identity.profile, wanted="Credentials"
+            "sts",
+            "AssumeRole",
+            params,
+            keys=keys,
+            region=region,
+            profile=identity.profile,
+            caller=caller,
+            wanted="Credentials",
         )
         given = cast("dict[str, Any]", answer["Credentials"])
         ends = cast("datetime", given["Expiration"])

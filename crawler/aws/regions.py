@@ -107,7 +107,14 @@ class Regions:
 
         async def send(keys: Keys) -> dict[str, Any]:
             return await self._api.call(
-                service, operation, params, keys=keys, region=region, profile=profile, wanted="Regions"
+                service,
+                operation,
+                params,
+                keys=keys,
+                region=region,
+                profile=profile,
+                caller=account.account_id,
+                wanted="Regions",
             )
 
         return await persist(partial(with_keys, source, send), self._policy)

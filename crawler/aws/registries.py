@@ -14,6 +14,7 @@ from crawler.aws.http import Pool
 from crawler.aws.identities import Identities
 from crawler.aws.keys import with_keys
 from crawler.aws.organization import active_accounts
+from crawler.aws.rates import Rates
 from crawler.aws.regions import Regions
 from crawler.aws.session import Sessions
 from crawler.aws.signing import Keys
@@ -28,7 +29,8 @@ class AwsRegistries:
     """A `Registries` over AWS, or over whatever AWS_ENDPOINT_URL points to. Enter it before use.
 
     `policy` repeats what is not paged by `crawl` (AssumeRole, Organizations, region lists); `attempt_timeout` is in
-    seconds, for one HTTP exchange of any kind; `pool_limit` bounds the exchanges in flight in the process.
+    seconds, for one HTTP exchange of any kind; `pool_limit` bounds the exchanges in flight in the process; `rate_share`
+    is the part of the rates of those few calls that is used.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class AwsRegistries:
         image_status: ImageStatus = ImageStatus.ANY,
         attempt_timeout: float = 60.0,
         pool_limit: int = 200,
+        rate_share: float = 1.0,
     ) -> None:
         self._policy = policy
         self._warn = warn
@@ -48,7 +51,7 @@ class AwsRegistries:
         self._exits = AsyncExitStack()
         self._pool = Pool(connections=pool_limit, timeout=attempt_timeout)
         self._sessions = Sessions(self._pool)
-        self._api = Api(self._pool, self._sessions)
+        self._api = Api(self._pool, self._sessions, Rates(rate_share))
         self._identities = Identities(self._sessions, self._api, policy)
         self._regions = Regions(self._sessions, self._api, policy)
         self._dialects = Dialects(warn)
@@ -78,7 +81,14 @@ class AwsRegistries:
         async def call(operation: str, params: Mapping[str, Any], wanted: str) -> dict[str, Any]:
             async def send(keys: Keys) -> dict[str, Any]:
                 return await self._api.call(
-                    "organizations", operation, params, keys=keys, region=region, profile=hub.profile, wanted=wanted
+                    "organizations",
+                    operation,
+                    params,
+                    keys=keys,
+                    region=region,
+                    profile=hub.profile,
+                    caller=hub,
+                    wanted=wanted,
                 )
 
             return await persist(partial(with_keys, source, send), self._policy)
