@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import resource
 import sys
@@ -33,6 +34,7 @@ from crawler.settings import Settings
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
+from crawler.standard_error import LAST_WORDS, StandardError, unblocked
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,8 @@ def start(settings: Settings) -> int:
         output = files.enter_context(Output(settings.output))
         ledger_file = files.enter_context(Output(settings.ledger)) if settings.ledger else None
         report_file = files.enter_context(Output(settings.report)) if settings.report else None
-        main = partial(run, settings, file, output, ledger_file, report_file)
+        shown = files.enter_context(unblocked())
+        main = partial(run, settings, file, output, ledger_file, report_file, shown=shown)
         # A page is a thousand dictionaries that die young and in no cycle: the collector need not look at each page.
         gc.freeze()
         gc.set_threshold(100_000)
@@ -65,7 +68,13 @@ def _raise_descriptors() -> None:
 
 
 async def run(
-    settings: Settings, file: AccountsFile, output: Output, ledger_file: Output | None, report_file: Output | None
+    settings: Settings,
+    file: AccountsFile,
+    output: Output,
+    ledger_file: Output | None,
+    report_file: Output | None,
+    *,
+    shown: StandardError | None,
 ) -> int:
     """Crawl as `settings` say; publish the files; print the summary."""
     console = Terminal()
@@ -86,14 +95,22 @@ async def run(
         text = as_json(ledger, ending, version=__version__, settings=settings.shown())
         failure = _publish(report_file, text) or failure
         ending = Ending(*verdict(failure), started, ending.ended)
-    if not settings.quiet and ending.exit_code != READER_GONE:
-        with suppress(OSError):  # a terminal that went away
-            summarize(console, ledger, ending)
+    with anyio.move_on_after(LAST_WORDS if stop.signal else math.inf):
+        # Until here a terminal that nobody reads has held up nothing. The summary is worth a wait: it is not dropped.
+        await _drained(shown)
+        if not settings.quiet and ending.exit_code != READER_GONE:
+            with suppress(OSError):  # a terminal that went away
+                summarize(console, ledger, ending)
+        await _drained(shown)
     if stop.signal or failure:
         # A look-up or a write may hang in a thread for minutes yet, and the interpreter would wait for it.
-        sys.stderr.flush()
         os._exit(ending.exit_code)
     return ending.exit_code
+
+
+async def _drained(shown: StandardError | None) -> None:
+    if shown:
+        await shown.drain()
 
 
 def _publish(file: Output, text: bytes = b"") -> Fatal | None:
