@@ -7,21 +7,22 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import partial
 
 import anyio
 
-from crawler.errors import ChainBroken, CrawlError, Denied, Fatal, KeysUnknown, Refused, Transient
+from crawler.errors import ChainBroken, CrawlError, Denied, Fatal, KeysUnknown, Transient
 from crawler.fanout import for_each, take
 from crawler.governor import Governor, of_target
 from crawler.ledger import Ledger
+from crawler.listing import list_chain
 from crawler.model import (
     INTERRUPTED,
     NOT_REACHED,
     Account,
     Chain,
     Fetch,
+    ImageId,
     ItemT,
     Organization,
     Outcome,
@@ -29,10 +30,11 @@ from crawler.model import (
     Target,
     Unit,
 )
-from crawler.pages import pages, unsent
+from crawler.pages import pages
 from crawler.registry import Registries, Registry
 from crawler.retry import RetryPolicy, retry
 from crawler.sinks import Rows, Sink
+from crawler.wanted import Filter, Unmatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,43 +53,6 @@ class Limits:
     rate_share: float = 1.0
     target_seconds: float = 6 * 3600.0
     restarts: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which regions and repositories to crawl, by globs on their names; none means all. An account's own narrow it."""
-
-    regions: tuple[str, ...] = ()
-    repositories: tuple[str, ...] = ()
-    exclude_repositories: tuple[str, ...] = ()
-
-    def region(self, name: str) -> bool:
-        """Tell whether this region is wanted."""
-        return not self.regions or _matches(name, self.regions)
-
-    def repository(self, account: Account, name: str) -> bool:
-        """Tell whether both these globs and the account's want this repository."""
-        return (
-            (not self.repositories or _matches(name, self.repositories))
-            and (not account.repositories or _matches(name, account.repositories))
-            and not _matches(name, (*self.exclude_repositories, *account.exclude_repositories))
-        )
-
-
-def _matches(name: str, globs: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, glob) for glob in globs)
-
-
-class Unmatched:
-    """Globs that have matched nothing so far: slips of the pen, perhaps."""
-
-    def __init__(self, globs: Iterable[str]) -> None:
-        self.globs = set(globs)
-
-    def see(self, names: Iterable[str]) -> None:
-        """Take out the globs that match one of the names. Costs nothing once all have matched."""
-        if self.globs:
-            self.globs = {glob for glob in self.globs if not any(fnmatchcase(name, glob) for name in names)}
 
 
 class Crawl:
@@ -237,22 +202,11 @@ class Crawl:
                 await self._ledger.record(missed(Unit.of(target, name)))
 
     async def _repository(self, target: Target, registry: Registry, governor: Governor, name: str) -> None:
+        def persistent(chain: Chain) -> Fetch[ImageId]:
+            return self._persistent(registry.images(name), governor, chain)
+
         async def list_images(rows: Rows, chain: Chain) -> Outcome:
-            sent: list[int | None] = []
-            for restart in range(self._limits.restarts + 1):
-                fetch = self._persistent(registry.images(name), governor, chain)
-                try:
-                    async with aclosing(unsent(pages(fetch, chain), sent, chain)) as listing:
-                        async for page in listing:
-                            await rows.send(page.items)
-                    break
-                except Refused:
-                    # A token that is no longer honoured says nothing against the repository. On its first page, or
-                    # after a new start, it is the request itself that is wrong.
-                    if chain.last_token_hash is None or restart == self._limits.restarts:
-                        raise
-                    chain.last_token_hash = None
-                    chain.restarts += 1
+            await list_chain(persistent, rows, chain, restarts=self._limits.restarts)
             return Outcome.OK if chain.items else Outcome.EMPTY
 
         with self._sink.repository(target, name) as rows:

@@ -6,10 +6,11 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from crawler.crawl import Filter, Limits
+from crawler.crawl import Limits
 from crawler.errors import UsageError
 from crawler.model import ImageStatus, Outcome, TagStatus
 from crawler.retry import RetryPolicy
+from crawler.wanted import Filter
 
 
 @dataclass(frozen=True, slots=True)

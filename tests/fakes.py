@@ -21,11 +21,12 @@ import anyio
 from anyio.lowlevel import checkpoint
 from trio.testing import MockClock
 
-from crawler.crawl import Crawl, Filter, Limits
+from crawler.crawl import Crawl, Limits
 from crawler.errors import Transient
 from crawler.ledger import Ledger
 from crawler.model import Account, Fetch, ImageId, Organization, Page, Result, Target
 from crawler.retry import RetryPolicy
+from crawler.wanted import Filter
 
 T = TypeVar("T")
 

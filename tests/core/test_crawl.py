@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from crawler.crawl import Filter, Limits
+from crawler.crawl import Limits
 from crawler.errors import CrawlError, Denied, Fatal, Gone, KeysUnknown, Refused, Throttled, Transient
 from crawler.model import Account, Outcome
 from crawler.pages import token_hash
+from crawler.wanted import Filter
 from tests.fakes import HANG, Rehearsal, Tree, World, image, leaves, small_tree
 
 A, B, C = (Account(digit * 12) for digit in "123")

@@ -11,12 +11,13 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from crawler.crawl import Crawl, Filter, Limits
+from crawler.crawl import Crawl, Limits
 from crawler.errors import Fatal
 from crawler.ledger import Ledger
 from crawler.model import Account, Target
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.writer import BATCH_BYTES, writing
+from crawler.wanted import Filter
 from tests.fakes import LONGEST, ListSink, World, image, leaves, small_tree
 
 # Threads take real time, so these run on real clocks: a virtual one would jump while a write is under way.

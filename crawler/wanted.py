@@ -1,0 +1,46 @@
+"""Which regions and repositories are wanted, and which of the globs that say so match nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from crawler.model import Account
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which regions and repositories to crawl, by globs on their names; none means all. An account's own narrow it."""
+
+    regions: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+    exclude_repositories: tuple[str, ...] = ()
+
+    def region(self, name: str) -> bool:
+        """Tell whether this region is wanted."""
+        return not self.regions or _matches(name, self.regions)
+
+    def repository(self, account: Account, name: str) -> bool:
+        """Tell whether both these globs and the account's want this repository."""
+        return (
+            (not self.repositories or _matches(name, self.repositories))
+            and (not account.repositories or _matches(name, account.repositories))
+            and not _matches(name, (*self.exclude_repositories, *account.exclude_repositories))
+        )
+
+
+def _matches(name: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+class Unmatched:
+    """Globs that have matched nothing so far: slips of the pen, perhaps."""
+
+    def __init__(self, globs: Iterable[str]) -> None:
+        self.globs = set(globs)
+
+    def see(self, names: Iterable[str]) -> None:
+        """Take out the globs that match one of the names. Costs nothing once all have matched."""
+        if self.globs:
+            self.globs = {glob for glob in self.globs if not any(fnmatchcase(name, glob) for name in names)}
