@@ -188,7 +188,7 @@ class Crawl:
             registry = await self._registries.open(target)
             crawl_repository = partial(self._repository, target, registry, governor)
             fetch = self._persistent(registry.repositories(), listing, chain)
-            with anyio.move_on_after(self._limits.target_seconds) as time:
+            with anyio.CancelScope(deadline=anyio.current_time() + self._limits.target_seconds) as time:
                 async with aclosing(names(fetch, chain)) as wanted:
                     await for_each(crawl_repository, wanted, at_once=2 * self._limits.requests_per_target)
             if time.cancelled_caught:

@@ -46,7 +46,8 @@ async def for_each(
             group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(worker)
+        # The first worker is this task itself: most registries hold nothing, and need no other.
+        await worker()
     if source.failure:
         raise source.failure
 

@@ -80,7 +80,7 @@ class Api:
         self._sessions = sessions
         self._rates = rates or Rates()
         self._clients: dict[tuple[AioSession, str, str], AioBaseClient] = {}
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
 
     async def __aenter__(self) -> Self:
         return self

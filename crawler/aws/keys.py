@@ -77,7 +77,7 @@ class ProfileKeys:
         self._sessions = sessions
         self._profile = profile
         self._policy = policy
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._credentials: AioCredentials | None = None
         self._frozen: ReadOnlyCredentials | None = None
         self._keys: Keys | None = None
@@ -190,7 +190,7 @@ class RoleKeys:
         self._assume = assume
         self._policy = policy
         self._now = now
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._keys: Keys | None = None
         self._advisory = self._mandatory = 0.0
         self._tries = 0

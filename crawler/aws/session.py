@@ -57,6 +57,7 @@ class Sessions:
     """
 
     def __init__(self, pool: Pool) -> None:
+        self._partitions: dict[str, str] = {}
         self._pool = pool
         self._of: dict[str | None, AioSession] = {}
         self._alike: dict[Hashable, AioSession] = {}
@@ -149,10 +150,14 @@ class Sessions:
 
     def partition_of(self, region: str) -> str:
         """`aws`, `aws-cn`, … A region newer than botocore's list is told by its shape, else taken for `aws`."""
-        try:
-            return self._any().get_partition_for_region(region)
-        except UnknownRegionError:
-            return "aws"
+        found = self._partitions.get(region)
+        if found is None:
+            try:
+                found = self._any().get_partition_for_region(region)
+            except UnknownRegionError:
+                found = "aws"
+            self._partitions[region] = found
+        return found
 
     async def available(self, service: str, partition: str, *, with_global: bool = False) -> tuple[str, ...]:
         """The regions in which botocore's endpoints.json knows the service. That list lags behind AWS."""
