@@ -50,6 +50,11 @@ async def exchange(connector: aiohttp.TCPConnector, to: aiohttp.ClientRequest, r
     Raises what aiohttp raises, or `CrawlError` for an answer that is too large.
     """
     connection = await connector.connect(to, [], _NO_LIMIT)
+    while connection.protocol and connection.protocol.should_close:
+        # aiohttp asks that before it keeps a connection, not when it hands it out again. What has come meanwhile, asked
+        # by nobody, would be taken for the answer to this request.
+        connection.close()
+        connection = await connector.connect(to, [], _NO_LIMIT)
     try:
         response = await _answer(connection, request, to.host)
     except BaseException:

@@ -28,6 +28,8 @@ def altered(answer: Answer, rule: Rule | None) -> Answer:
         answer.body = _BODIES[rule.fault]
     elif rule.fault == "malformed-json":
         answer.body = answer.body[: -max(1, len(answer.body) // 3)]
+    elif rule.fault == "doubled-body":
+        answer.body *= 2
     elif rule.fault == "html":
         answer.body, answer.content_type = _HTML, "text/html; charset=utf-8"
     elif rule.fault == "gzip-body":

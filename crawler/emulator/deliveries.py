@@ -87,6 +87,11 @@ def _send(connection: Connection, answer: Answer) -> None:
     connection.done()
 
 
+def _twice(connection: Connection, answer: Answer) -> None:
+    connection.transport.write(2 * (connection.head(answer, _whole(answer)) + answer.body))
+    connection.done()
+
+
 def _slow_loris(connection: Connection, answer: Answer) -> None:
     connection.transport.write(connection.head(answer, _whole(answer)))
     seconds = _DRIP if answer.seconds is None else answer.seconds
@@ -112,4 +117,5 @@ DELIVERIES: Mapping[str, Callable[[Connection, Answer], None]] = {
     "stall": _stall,
     "slow-loris": _slow_loris,
     "chunked-body": _chunked_body,
+    "answered-twice": _twice,
 }

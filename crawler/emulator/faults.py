@@ -40,9 +40,11 @@ _DELIVERED = {
     "stall": "the request is taken and never answered, or after `seconds`",
     "slow-loris": "the body comes byte by byte, one every `seconds` (0.2)",
     "chunked-body": "harmless: a whole body in chunks",
+    "answered-twice": "harmless: the whole answer a second time, as if to the next request",
 }
 _ALTERED = {
     "malformed-json": "200, the JSON cut off in the middle",
+    "doubled-body": "200, the whole JSON twice",
     "empty-body": "200 without a body",
     "html": "200 with an HTML page",
     "null-body": "200 with `null`",

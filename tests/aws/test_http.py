@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from crawler.aws import exchange as exchanging
 from crawler.aws import http
@@ -55,6 +56,18 @@ async def test_content_length_too_small_cuts_the_body_and_spoils_no_other_answer
             except Transient:
                 continue
             assert answered.body == b'{"ima'
+
+
+async def test_an_answer_nobody_asked_for_is_given_to_nobody() -> None:
+    """It comes late, on a connection that waits for its next request: whose rows would those be?"""
+    replies = iter([b"first", b"second"])
+    async with serving(lambda _: answer(next(replies))) as server, Pool(connections=1, timeout=20) as pool:
+        assert (await pool.request("POST", route(server.url), {}, b"")).body == b"first"
+        server.writers[0].write(answer(b"stray"))
+        (kept,) = [protocol for waiting in pool._connector._conns.values() for protocol, _ in waiting]
+        while not kept.should_close:
+            await checkpoint()
+        assert (await pool.request("POST", route(server.url), {}, b"")).body == b"second"
 
 
 async def test_slow_body_ends_at_the_deadline() -> None:

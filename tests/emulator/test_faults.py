@@ -153,6 +153,7 @@ def test_other_bodies(struck: Callable[..., Any]) -> None:
     packed = page(struck("gzip-body"))
     assert packed.headers["content-encoding"] == "gzip"
     assert gzip.decompress(packed.body) == page(struck()).body
+    assert page(struck("doubled-body")).body == 2 * page(struck()).body
     chunked = page(struck("chunked-body"))
     assert (chunked.headers["transfer-encoding"], chunked.body) == ("chunked", page(struck()).body)
 

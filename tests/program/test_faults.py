@@ -35,7 +35,7 @@ PERMANENT = {
     "endless-tokens": "FAILED",
     "endless-empty-pages": "FAILED",
 }
-HARMLESS = {"chunked-body", "gzip-body", "empty-page", "empty-token"}
+HARMLESS = {"chunked-body", "gzip-body", "empty-page", "empty-token", "answered-twice"}
 THROTTLES = {"throttling", "throttling-429", "limit-exceeded"}
 ONCE = sorted(FAULTS.keys() - ALONE - PERMANENT.keys())
 # An empty page before every page never ends; for ever is what it is called elsewhere.
