@@ -77,12 +77,13 @@ class ProfileKeys:
         self._sessions = sessions
         self._profile = profile
         self._policy = policy
-        self._lock = anyio.Lock(fast_acquire=True)
+        self._lock = anyio.Lock()
         self._credentials: AioCredentials | None = None
         self._frozen: ReadOnlyCredentials | None = None
         self._keys: Keys | None = None
         self._denied: CrawlError | None = None
         self._ended: Keys | None = None
+        self._overdue = False
 
     def __repr__(self) -> str:
         return f"<ProfileKeys {self._profile or 'ambient'}>"
@@ -93,7 +94,15 @@ class ProfileKeys:
         try:
             frozen = await credentials.get_frozen_credentials()
         except _CHAIN_ERRORS as error:
-            raise self._translate(error) from error
+            failure = self._translate(error)
+            if self._keys is None:
+                raise failure from error
+            # Not renewed in good time. They may be good for a while yet; once they are not, AWS says so.
+            if not self._overdue:
+                _log.warning("keys not renewed yet", profile=self._profile, code=failure.code, error=failure.message)
+            self._overdue = True
+            return self._keys
+        self._overdue = False
         if frozen != self._frozen or self._keys is None:
             self._frozen = frozen
             self._keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
@@ -190,7 +199,7 @@ class RoleKeys:
         self._assume = assume
         self._policy = policy
         self._now = now
-        self._lock = anyio.Lock(fast_acquire=True)
+        self._lock = anyio.Lock()
         self._keys: Keys | None = None
         self._advisory = self._mandatory = 0.0
         self._tries = 0

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import anyio
 import pytest
+from aiobotocore.credentials import ReadOnlyCredentials
 from structlog.testing import capture_logs
 
-from crawler.aws.keys import RoleKeys
+from crawler.aws.keys import ProfileKeys, RoleKeys
 from crawler.aws.signing import Keys
 from crawler.errors import CrawlError, Denied, Fatal, KeysExpired, KeysUnknown, Transient
+from crawler.retry import RetryPolicy
 from tests.aws.conftest import ACCESS_KEY, SECRET_KEY
 from tests.aws.fakes import AT_ONCE, PAGE, ROLE, cooperative, drained, registries_at, target
 from tests.aws.server import Reply, Request, answer, assumed, refused, sts_refused
@@ -188,6 +190,33 @@ async def test_a_failed_renewal_leaves_the_old_keys_until_they_end() -> None:
     clock.now += 300
     with pytest.raises(CrawlError, match="Down"):
         await source.keys()
+
+
+class Refreshable:
+    """Credentials that botocore renews by itself: found, given once, and then its service fails."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def chain(self, _: str | None, *, fresh: bool) -> Refreshable:
+        assert not fresh
+        return self
+
+    async def load_credentials(self) -> Refreshable:
+        return self
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        self.asked += 1
+        if self.asked > 2:
+            raise RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
+        return ReadOnlyCredentials("ASIA0", "secret", "token")
+
+
+async def test_keys_that_the_chain_fails_to_renew_are_used_until_aws_calls_them_expired() -> None:
+    source = ProfileKeys(Refreshable(), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]
+    with capture_logs() as logs:
+        assert [(await source.keys()).access_key for _ in range(4)] == ["ASIA0"] * 4
+    assert [log["event"] for log in logs] == ["keys not renewed yet"]
 
 
 async def test_who_waited_shares_a_failure_instead_of_repeating_it() -> None:
