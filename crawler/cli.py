@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Group, Parameter, validators
 from cyclopts.config import Env
 
-from crawler import __version__
+from crawler import __version__, prepare
 from crawler.errors import UsageError
 from crawler.model import COMPLETE, ImageStatus, Outcome, TagStatus
 
@@ -180,6 +180,10 @@ def crawl(
         quiet=quiet,
     )
     return job.start(settings)
+
+
+for _command in (prepare.policy,):
+    app.command(_command)
 
 
 @app.command

@@ -4,5 +4,6 @@ from crawler.accounts.document import MAX_BYTES
 from crawler.accounts.load import AccountsFile, load
 from crawler.accounts.schema import json_schema
 from crawler.accounts.selection import Selection, select
+from crawler.accounts.source import open_accounts
 
-__all__ = ["MAX_BYTES", "AccountsFile", "Selection", "json_schema", "load", "select"]
+__all__ = ["MAX_BYTES", "AccountsFile", "Selection", "json_schema", "load", "open_accounts", "select"]

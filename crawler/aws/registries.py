@@ -18,7 +18,7 @@ from crawler.aws.rates import Rates
 from crawler.aws.regions import Regions
 from crawler.aws.session import Sessions
 from crawler.aws.signing import Keys
-from crawler.model import Account, ImageStatus, Organization, TagStatus, Target, Warn
+from crawler.model import Account, Identity, ImageStatus, Organization, TagStatus, Target, Warn
 from crawler.retry import RetryPolicy, persist
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ class AwsRegistries:
     async def regions(self, account: Account) -> dict[str, bool]:
         """See `Registries`."""
         return await self._regions.of(account, await self._identities.of(account))
+
+    async def identity(self, account: Account) -> Identity:
+        """Who we are in the account, its roles as ARNs. Sends nothing."""
+        return await self._identities.identity(account)
 
     async def open(self, target: Target) -> EcrRegistry:
         """See `Registries`."""

@@ -1,0 +1,32 @@
+"""The accounts file by its name, and of its accounts those that were asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from crawler.accounts.document import MAX_BYTES
+from crawler.accounts.load import AccountsFile, load
+from crawler.accounts.selection import select
+from crawler.errors import UsageError
+
+
+def open_accounts(name: str, ids_or_names: Sequence[str] = (), tags: Sequence[str] = ()) -> AccountsFile:
+    """Read and select; `name` may be "-" for standard input. Members of an organization are not known yet.
+
+    Raises `UsageError` for what cannot be read, is wrong, or fits nothing.
+    """
+    if not name:
+        raise UsageError("--accounts is missing: name the accounts file, as in --accounts accounts.yaml")
+    try:
+        # One byte more than is allowed tells a file that is too large; the rest of it need not be in memory.
+        with sys.stdin.buffer if name == "-" else Path(name).open("rb") as source:
+            text = source.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read: {error.strerror}") from error
+    file = load(name, text)
+    if file.organization:
+        return file
+    return replace(file, accounts=select(file.accounts, ids_or_names, tags))
