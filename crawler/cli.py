@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Group, Parameter, validators
 from cyclopts.config import Env
 
-from crawler import __version__, prepare
+from crawler import __version__, lake, prepare
 from crawler.errors import UsageError
 from crawler.model import COMPLETE, ImageStatus, Outcome, TagStatus
 
@@ -89,9 +89,31 @@ def crawl(
         Parameter(
             group=_WHERE,
             allow_leading_hyphen=True,
-            help="File for the rows, which appears when it is whole; - for standard output.",
+            help="File for the rows, which appears when it is whole; - for standard output; DIR/ or "
+            "s3://bucket/prefix/ for a run that is published there.",
         ),
     ] = "-",
+    format: Annotated[  # noqa: A002  (the option's name)
+        Literal["ndjson", "ndjson.gz", "ndjson.zst", "parquet"] | None,
+        Parameter(group=_WHERE, help="Of the parts of a published run; parquet if not given."),
+    ] = None,
+    run_id: Annotated[
+        str | None,
+        Parameter(group=_WHERE, help="Begin the published run of this name, or go on with it; made up if not given."),
+    ] = None,
+    resume: Annotated[
+        bool, Parameter(group=_WHERE, help="Go on with the newest run that is not published yet.")
+    ] = False,
+    iceberg: Annotated[
+        str | None,
+        Parameter(group=_WHERE, help="Add the published run to an Iceberg table, as in `catalog:namespace.table`."),
+    ] = None,
+    delta: Annotated[
+        str | None, Parameter(group=_WHERE, help="Add the published run to the Delta table at this folder or s3://….")
+    ] = None,
+    publish_partial: Annotated[
+        bool, Parameter(group=_WHERE, help="Add a run to tables although something is missing in it, marked as such.")
+    ] = False,
     ledger: Annotated[
         str | None,
         Parameter(
@@ -166,6 +188,12 @@ def crawl(
         image_status=ImageStatus(image_status.upper()),
         page_size=page_size,
         output=output,
+        format=format,
+        run_id=run_id,
+        resume=resume,
+        iceberg=iceberg,
+        delta=delta,
+        publish_partial=publish_partial,
         ledger=ledger,
         report=report,
         tolerate=_outcomes(tolerate),
@@ -179,10 +207,12 @@ def crawl(
         target_timeout=target_timeout,
         quiet=quiet,
     )
+    if settings.publishes:
+        lake.need("obstore", "pyarrow", *["pyiceberg"] * bool(iceberg), *["deltalake"] * bool(delta))
     return job.start(settings)
 
 
-for _command in (prepare.policy,):
+for _command in (prepare.policy, lake.runs, lake.show, lake.diff, lake.clean):
     app.command(_command)
 
 

@@ -8,14 +8,13 @@ import math
 import os
 import resource
 import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
 
 import anyio
 from rich.console import Console
@@ -24,36 +23,37 @@ from crawler import __version__
 from crawler.accounts import MAX_BYTES, AccountsFile, Selection, load, select
 from crawler.aws import AwsRegistries
 from crawler.crawl import Crawl
+from crawler.destination import AlreadyPublished, Destination, StreamDestination
 from crawler.engines.local import Stop
-from crawler.errors import CrawlError, Fatal, ReaderGone, UsageError
+from crawler.errors import CrawlError, Fatal, UsageError
 from crawler.ledger import Ledger
 from crawler.model import Account, Outcome, Result, Unit
 from crawler.progress import progress
 from crawler.report import Ending, Terminal, as_json, printable, summarize
 from crawler.settings import Settings
-from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
 from crawler.standard_error import LAST_WORDS, StandardError, unblocked
+from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
 
 logger = logging.getLogger(__name__)
-
-#: Exit codes: the shell's interface, with 128 + signal besides.
-COMPLETE, FATAL, USAGE, INCOMPLETE, READER_GONE = 0, 1, 2, 3, 141
 
 
 def start(settings: Settings) -> int:
     """Run to the end and return the exit code. Raises `UsageError` before anything was asked of AWS."""
     _raise_descriptors()
     # Reading and opening may block (a terminal, a pipe without a reader). Out of the event loop, Ctrl-C ends that.
-    file = _read(settings)
+    file, text = _read(settings)
     with ExitStack() as files:
         # All are opened before the first request: what cannot be written shall not cost a night.
-        output = files.enter_context(Output(settings.output))
+        if settings.publishes:
+            place = _place(settings, text)
+        else:
+            place = _stream(settings.output, files.enter_context(Output(settings.output)))
         ledger_file = files.enter_context(Output(settings.ledger)) if settings.ledger else None
         report_file = files.enter_context(Output(settings.report)) if settings.report else None
         shown = files.enter_context(unblocked())
-        main = partial(run, settings, file, output, ledger_file, report_file, shown=shown)
+        main = partial(run, settings, file, place, ledger_file, report_file, shown=shown)
         # A page is a thousand dictionaries that die young and in no cycle: the collector need not look at each page.
         gc.freeze()
         gc.set_threshold(100_000)
@@ -67,16 +67,60 @@ def _raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+@asynccontextmanager
+async def _stream(name: str, output: Output) -> AsyncGenerator[Destination]:
+    yield StreamDestination(output, name)
+
+
+def _place(settings: Settings, accounts_file: bytes) -> AbstractAsyncContextManager[Destination]:
+    from crawler.publication import Order, publication  # noqa: PLC0415  (its libraries are an extra, and heavy)
+
+    return publication(
+        Order(
+            output=settings.output,
+            format=settings.format or "parquet",
+            run_id=settings.run_id,
+            resume=settings.resume,
+            settings=settings.selecting(accounts_file),
+            iceberg=settings.iceberg,
+            delta=settings.delta,
+            publish_partial=settings.publish_partial,
+        )
+    )
+
+
 async def run(
     settings: Settings,
     file: AccountsFile,
-    output: Output,
+    place: AbstractAsyncContextManager[Destination],
     ledger_file: Output | None,
     report_file: Output | None,
     *,
     shown: StandardError | None,
 ) -> int:
     """Crawl as `settings` say; publish the files; print the summary."""
+    try:
+        async with place as destination:
+            return await _run(settings, file, destination, ledger_file, report_file, shown=shown)
+    except AlreadyPublished as found:
+        Terminal().print(str(found), markup=False, highlight=False, soft_wrap=True)
+        return COMPLETE if found.status in ("complete", "tolerated") else INCOMPLETE
+    except (CrawlError, BaseExceptionGroup) as error:  # of the place: what the crawl itself met, `_run` has told
+        if failure := fatal(error):
+            Terminal().print(f"FAILED: {printable(str(failure))}", markup=False, highlight=False, soft_wrap=True)
+            return FATAL
+        raise
+
+
+async def _run(
+    settings: Settings,
+    file: AccountsFile,
+    destination: Destination,
+    ledger_file: Output | None,
+    report_file: Output | None,
+    *,
+    shown: StandardError | None,
+) -> int:
     console = Terminal()
     for warning in file.warnings:
         logger.warning(printable(warning))
@@ -84,10 +128,11 @@ async def run(
     logger.info("crawling", extra={"accounts_selected": accounts, **settings.shown()})
     started = datetime.now(UTC)
     stop, ledger = Stop(), Ledger()
-    failure = await _crawl(settings, file, output, ledger_file, stop=stop, ledger=ledger, console=console)
-    verdict = partial(_verdict, settings, stop, ledger)
-    if verdict(failure)[1] in (COMPLETE, INCOMPLETE):
-        failure = _publish(output)
+    failure = await _crawl(settings, file, destination, ledger_file, stop=stop, ledger=ledger, console=console)
+    verdict = partial(verdict_of, settings, stop, ledger, destination)
+    status, code, _ = verdict(failure)
+    if code in (COMPLETE, INCOMPLETE):
+        failure = await _appear(destination, status, ledger)
     if ledger_file:
         failure = _publish(ledger_file) or failure
     ending = Ending(*verdict(failure), started, datetime.now(UTC))
@@ -113,6 +158,17 @@ async def _drained(shown: StandardError | None) -> None:
         await shown.drain()
 
 
+async def _appear(destination: Destination, status: str, ledger: Ledger) -> Fatal | None:
+    """Let the rows appear; tell what was in the way."""
+    try:
+        await destination.publish(status, ledger)
+    except (CrawlError, BaseExceptionGroup) as error:
+        if failure := fatal(error):
+            return failure
+        raise
+    return None
+
+
 def _publish(file: Output, text: bytes = b"") -> Fatal | None:
     """Let a file appear, after the last of its bytes; tell what was in the way."""
     try:
@@ -123,9 +179,9 @@ def _publish(file: Output, text: bytes = b"") -> Fatal | None:
     return None
 
 
-def _read(settings: Settings) -> AccountsFile:
-    """Load the accounts file, and of its accounts those that were asked for."""
-    settings.keep_apart()
+def _read(settings: Settings) -> tuple[AccountsFile, bytes]:
+    """Load the accounts file, and of its accounts those that were asked for; its text beside."""
+    settings.agree()
     try:
         # One byte more than is allowed tells a file that is too large; the rest of it need not be in memory.
         with sys.stdin.buffer if settings.accounts == "-" else Path(settings.accounts).open("rb") as source:
@@ -134,14 +190,14 @@ def _read(settings: Settings) -> AccountsFile:
         raise UsageError(f"{settings.accounts}: cannot be read: {error.strerror}") from error
     file = load(settings.accounts, text)
     if file.organization:
-        return file
-    return replace(file, accounts=select(file.accounts, settings.account, settings.account_tag))
+        return file, text
+    return replace(file, accounts=select(file.accounts, settings.account, settings.account_tag)), text
 
 
 async def _crawl(
     settings: Settings,
     file: AccountsFile,
-    output: Output,
+    destination: Destination,
     ledger_file: Output | None,
     *,
     stop: Stop,
@@ -152,9 +208,10 @@ async def _crawl(
     try:
         async with (
             stop.listening(),
-            # The ledger's writer outlives that of the rows: it has to tell how those ended.
-            _lines(ledger_file) as ledger.send,
-            writing(output.write) as send_rows,
+            # The ledger's writers outlive that of the rows: they have to tell how those ended.
+            _lines(ledger_file) as to_file,
+            destination.keeping() as to_store,
+            destination.taking() as sink,
             progress(ledger, console, quiet=settings.quiet),
             AwsRegistries(
                 policy=settings.policy(),
@@ -169,17 +226,19 @@ async def _crawl(
         ):
             crawl = Crawl(
                 registries,
-                NdjsonSink(send_rows),
+                sink,
                 ledger,
                 limits=settings.limits(),
                 policy=settings.policy(),
                 wanted=settings.filter(),
             )
+            ledger.send = _both(to_file, to_store)
+            await destination.recall(ledger.record)
             await stop.run(partial(_all, crawl, ledger, settings, file))
             if not stop.signal:
                 _tell_unmatched(crawl, ledger, settings)
     except (CrawlError, BaseExceptionGroup) as error:
-        failure = _fatal(error)
+        failure = fatal(error)
         if failure is None:
             raise
         return failure
@@ -223,55 +282,12 @@ async def _lines(file: Output | None) -> AsyncGenerator[Send | None]:
         yield send
 
 
-def _fatal(error: BaseException) -> Fatal | None:
-    """Find the one reason among the errors of a group, if all are expected ones; a reader that has gone comes first."""
-    leaves = list(_leaves(error))
-    fatal = [leaf for leaf in leaves if isinstance(leaf, Fatal)]
-    if len(fatal) < len(leaves):
-        return None
-    return next((leaf for leaf in fatal if isinstance(leaf, ReaderGone)), fatal[0])
+def _both(one: Send | None, other: Send | None) -> Send | None:
+    if one is None or other is None:
+        return one or other
 
+    async def send(data: bytes) -> None:
+        await one(data)
+        await other(data)
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-def _verdict(settings: Settings, stop: Stop, ledger: Ledger, failure: Fatal | None) -> tuple[str, int, str | None]:
-    """Status, exit code and reason."""
-    if failure:
-        gone = isinstance(failure, ReaderGone)
-        return ("interrupted", READER_GONE, str(failure)) if gone else ("failed", FATAL, str(failure))
-    if stop.signal:
-        if stop.cut_short:
-            rest = "; rows that their reader did not take are lost"
-        else:
-            rest = f"; the rows so far are in {settings.output}.partial" if settings.output != "-" else ""
-        return "interrupted", 128 + stop.signal, f"{stop.signal.name} received{rest}"
-    if nothing := _nothing_matches(settings, ledger):
-        return "failed", USAGE, nothing
-    if missing := ledger.incomplete(settings.tolerate):
-        return "incomplete", INCOMPLETE, f"{_units(missing)} missing, exit code {INCOMPLETE}"
-    if tolerated := ledger.incomplete():
-        return "tolerated", COMPLETE, f"{_units(tolerated)} missing, with outcomes that --tolerate names"
-    return "complete", COMPLETE, None
-
-
-def _nothing_matches(settings: Settings, ledger: Ledger) -> str | None:
-    """Tell what was asked for and exists nowhere: a slip of the pen must not read as an empty company."""
-    totals = ledger.totals
-    if not totals.targets:
-        options = {"account": settings.account, "account-tag": settings.account_tag, "region": settings.region}
-        selected = " ".join(f"--{name} {','.join(given)}" for name, given in options.items() if given)
-        return f"nothing to crawl: no account or region matches {selected or 'the accounts file'}"
-    if settings.repository and totals.listed and not totals.repositories:
-        globs = ",".join(settings.repository)
-        return f"--repository {globs} matches none of {totals.listed:,} repositories; globs match whole names, by case"
-    return None
-
-
-def _units(count: int) -> str:
-    return "1 account, target or repository is" if count == 1 else f"{count:,} accounts, targets or repositories are"
+    return send

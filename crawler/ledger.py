@@ -9,8 +9,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import anyio
+import orjson
 
-from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Outcome, Result
+from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Account, Chain, Outcome, Result, Unit
 from crawler.rows import to_line
 
 logger = logging.getLogger(__name__)
@@ -154,3 +155,20 @@ def fields(result: Result) -> dict[str, object]:
         "accountId": unit.account.account_id if unit.account else None,
         "accountName": (unit.account.name or None) if unit.account else None,
     }
+
+
+def parse(data: bytes) -> Result:
+    """A line of the ledger as the result that it was made from; of the account, its id and name are left."""
+    told = orjson.loads(data)
+    account = Account(told["accountId"], told["accountName"] or "") if told["accountId"] else None
+    repository = told["repositoryName"]
+    chain = Chain(
+        pages=told["pages"],
+        items=told["rows"] if repository is not None else told["repositories"],
+        attempts=told["attempts"],
+        throttled=told["throttled"],
+        last_token_hash=told["lastTokenHash"],
+        restarts=told["restarts"],
+    )
+    unit = Unit(account, told["registryId"], told["region"], repository)
+    return Result(unit, Outcome(told["outcome"]), told["code"], told["message"], chain, told["seconds"])

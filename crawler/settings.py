@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,12 @@ class Settings:
     image_status: ImageStatus = ImageStatus.ANY
     page_size: int = 1000
     output: str = "-"
+    format: str | None = None
+    run_id: str | None = None
+    resume: bool = False
+    iceberg: str | None = None
+    delta: str | None = None
+    publish_partial: bool = False
     ledger: str | None = None
     report: str | None = None
     tolerate: frozenset[Outcome] = frozenset()
@@ -58,14 +65,53 @@ class Settings:
         """Regions and repositories that are wanted."""
         return Filter(self.region, self.repository, self.exclude_repository)
 
-    def keep_apart(self) -> None:
+    @property
+    def publishes(self) -> bool:
+        """Whether a run is to be published in a store; otherwise rows go to a stream or a file."""
+        return self.output.startswith("s3://") or self.output.endswith("/")
+
+    def selecting(self, accounts_file: bytes) -> dict[str, object]:
+        """What decides which rows a run has, as JSON has it: attempts at the same run must agree on all of it."""
+        return {
+            "accounts": f"sha256:{hashlib.sha256(accounts_file).hexdigest()}",
+            "account": sorted(self.account),
+            "account_tag": sorted(self.account_tag),
+            "region": sorted(self.region),
+            "repository": sorted(self.repository),
+            "exclude_repository": sorted(self.exclude_repository),
+            "tag_status": str(self.tag_status),
+            "image_status": str(self.image_status),
+        }
+
+    def agree(self) -> None:
+        """Refuse options that do not go together. Raises `UsageError`."""
+        self._keep_apart()
+        if self.run_id is not None and self.resume:
+            raise UsageError("--run-id names a run, --resume takes the newest unfinished one: choose one of them")
+        if self.publishes:
+            return
+        wants_store = {
+            "--run-id": self.run_id,
+            "--resume": self.resume,
+            "--iceberg": self.iceberg,
+            "--delta": self.delta,
+            "--publish-partial": self.publish_partial,
+            f"--format {self.format}": self.format not in (None, "ndjson"),
+        }
+        for option, given in wants_store.items():
+            if given:
+                raise UsageError(
+                    f"{option} is for runs that are published: --output DIR/ (with a slash at its end), or s3://…"
+                )
+
+    def _keep_apart(self) -> None:
         """Refuse names that would have one file overwrite another. Raises `UsageError`."""
         names: dict[Path, str] = {}
         for option in ("accounts", "output", "ledger", "report"):
             name: str | None = getattr(self, option)
             if name == "":
                 raise UsageError(f"--{option} is empty: name a file, or leave the option out")
-            if name is None or (name == "-" and option in ("accounts", "output")):
+            if name is None or (name == "-" and option in ("accounts", "output")) or name.startswith("s3://"):
                 continue
             if name == "-":
                 raise UsageError(f"--{option} -: standard output is for the rows; name a file")

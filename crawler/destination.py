@@ -1,0 +1,76 @@
+"""Where a run's rows go, as the job sees it: a stream, or a store in which it is published."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+from crawler.ledger import Ledger
+from crawler.model import Result
+from crawler.sinks import Sink
+from crawler.sinks.ndjson import NdjsonSink
+from crawler.sinks.output import Output
+from crawler.sinks.writer import Send, writing
+
+
+class AlreadyPublished(Exception):
+    """The run that was asked for is there: its id is its own idempotency key. `status` is as in the report."""
+
+    def __init__(self, run_id: str, where: str, status: str) -> None:
+        super().__init__(f"run {run_id} is already published in {where}, {status}: nothing was crawled")
+        self.status = status
+
+
+class Destination(Protocol):
+    """What the job asks of it, in this order. Its failures are `Fatal`."""
+
+    def taking(self) -> AbstractAsyncContextManager[Sink]:
+        """Take rows while the body runs."""
+        ...
+
+    def keeping(self) -> AbstractAsyncContextManager[Send | None]:
+        """Take the lines of the ledger while the body runs; None where it wants none."""
+        ...
+
+    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
+        """Pass on the results of units that earlier attempts have brought to an end."""
+        ...
+
+    async def publish(self, status: str, ledger: Ledger) -> None:
+        """Let appear what was taken, all at once. `status` is as in the report."""
+        ...
+
+    def left_behind(self) -> str:
+        """Say what an interrupted run leaves, and where; empty for nothing."""
+        ...
+
+
+class StreamDestination:
+    """Standard output, or a file that appears when it is whole."""
+
+    def __init__(self, output: Output, name: str) -> None:
+        self._output = output
+        self._name = name
+
+    @asynccontextmanager
+    async def taking(self) -> AsyncGenerator[Sink]:
+        """See `Destination`."""
+        async with writing(self._output.write) as send:
+            yield NdjsonSink(send)
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncGenerator[None]:
+        """See `Destination`."""
+        yield None
+
+    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
+        """See `Destination`. There are no earlier attempts."""
+
+    async def publish(self, status: str, ledger: Ledger) -> None:  # noqa: ARG002
+        """See `Destination`."""
+        self._output.publish()
+
+    def left_behind(self) -> str:
+        """See `Destination`."""
+        return f"the rows so far are in {self._name}.partial" if self._name != "-" else ""

@@ -1,0 +1,140 @@
+"""What changed between two published runs: out of core, in SQL.
+
+Only repositories that were listed to the end in both runs are compared: what one of them could not see, or had no name
+for, must not look like a deletion.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+
+from crawler.errors import Fatal
+
+#: Of duckdb's own buffers; what exceeds it goes to local files. The process takes some 100 MB more.
+_MEMORY = "700MB"
+
+_COLUMNS = "registryId, region, repositoryName"
+
+_READ_PARQUET = "read_parquet({files})"
+_READ_LINES = (
+    "read_json({files}, format = 'newline_delimited', columns = {{registryId: 'VARCHAR', region: 'VARCHAR', "
+    "repositoryName: 'VARCHAR', imageDigest: 'VARCHAR', imageTag: 'VARCHAR'}})"
+)
+_READ_LEDGER = (
+    "read_json({files}, format = 'newline_delimited', columns = {{registryId: 'VARCHAR', region: 'VARCHAR', "
+    "repositoryName: 'VARCHAR', outcome: 'VARCHAR'}})"
+)
+
+# Rows of the earlier run count 1 and those of the later -1: what is in both cancels out. An image ID that came twice,
+# because its repository changed while it was paged, is still one.
+_CHANGED = """
+CREATE TEMP TABLE changed AS
+SELECT id, imageDigest, imageTag, any_value(side) AS side FROM (
+    SELECT id, imageDigest, imageTag, 1 AS side FROM {earlier} JOIN compared USING ({columns})
+    UNION ALL
+    SELECT id, imageDigest, imageTag, -1 AS side FROM {later} JOIN compared USING ({columns})
+) GROUP BY id, imageDigest, imageTag HAVING min(side) = max(side)
+"""
+
+# A tag names one image at a time, so in one repository it can have moved but once.
+_CHANGES = """
+CREATE TEMP VIEW changes AS
+WITH moved AS (
+    SELECT later.id, later.imageDigest, later.imageTag, earlier.imageDigest AS previousDigest
+    FROM (FROM changed WHERE side = -1) AS later JOIN (FROM changed WHERE side = 1) AS earlier USING (id, imageTag)
+), kinds AS (
+    SELECT 'retagged' AS change, * FROM moved
+    UNION ALL
+    SELECT CASE side WHEN 1 THEN 'removed' ELSE 'added' END, id, imageDigest, imageTag, NULL
+    FROM changed WHERE NOT EXISTS (FROM moved WHERE moved.id = changed.id AND moved.imageTag = changed.imageTag)
+)
+SELECT change, registryId, region, repositoryName, imageDigest, imageTag, previousDigest
+FROM kinds JOIN compared USING (id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One run, as local files: its parts and its ledger. `parquet` tells the format of the parts."""
+
+    parts: Sequence[Path]
+    ledger: Path
+    parquet: bool
+
+    def rows(self) -> str:
+        """The rows, as a table in SQL."""
+        if not self.parts:
+            nothing = ", ".join(
+                f"NULL::VARCHAR AS {name}" for name in (*_COLUMNS.split(", "), "imageDigest", "imageTag")
+            )
+            return f"(SELECT {nothing} WHERE false)"
+        return (_READ_PARQUET if self.parquet else _READ_LINES).format(files=_list(self.parts))
+
+    def outcomes(self) -> str:
+        """The lines of the ledger, as a table in SQL."""
+        return _READ_LEDGER.format(files=_list([self.ledger]))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Repositories by how they stand in the two runs, and changes by their kind."""
+
+    both: int
+    neither: int
+    changes: dict[str, int]
+
+
+def compare(earlier: Side, later: Side, file: Path, output_format: Literal["ndjson", "parquet"]) -> Compared:
+    """Write the changes to `file`, in no order. Blocks, on all cores; takes less than a gigabyte of memory.
+
+    Columns: `change` (added, removed, retagged), the five of a row, and `previousDigest`, which a retagged tag had.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as spill, duckdb.connect(":memory:") as database:
+            database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false")
+            database.execute("SET temp_directory = ?", [spill])
+            return _compare(database, earlier, later, file, output_format)
+    except duckdb.Error as error:
+        raise Fatal("DiffFailed", str(error).splitlines()[0]) from error
+
+
+def _compare(
+    database: duckdb.DuckDBPyConnection, earlier: Side, later: Side, file: Path, output_format: str
+) -> Compared:
+    for name, side in (("earlier", earlier), ("later", later)):
+        # Names of ours, and of files of ours, quoted.
+        database.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {side.rows()}")  # noqa: S608
+        database.execute(
+            f"CREATE TEMP TABLE {name}_listed AS SELECT {_COLUMNS}, outcome IN ('OK', 'EMPTY') AS listed "  # noqa: S608
+            f"FROM {side.outcomes()} WHERE repositoryName IS NOT NULL"
+        )
+    database.execute(
+        f"CREATE TEMP TABLE compared AS SELECT (row_number() OVER ())::INTEGER AS id, {_COLUMNS} "  # noqa: S608
+        f"FROM earlier_listed AS a JOIN later_listed AS b USING ({_COLUMNS}) WHERE a.listed AND b.listed"
+    )
+    database.execute(_CHANGED.format(earlier="earlier", later="later", columns=_COLUMNS))
+    database.execute(_CHANGES)
+    target = str(file).replace("'", "''")
+    database.execute(f"COPY changes TO '{target}' (FORMAT {'parquet' if output_format == 'parquet' else 'json'})")
+    both = _number(database, "SELECT count(*) FROM compared")
+    known = _number(
+        database,
+        f"SELECT count(*) FROM (SELECT {_COLUMNS} FROM earlier_listed UNION SELECT {_COLUMNS} FROM later_listed)",  # noqa: S608
+    )
+    kinds = database.execute("SELECT change, count(*) FROM changes GROUP BY change ORDER BY change").fetchall()
+    return Compared(both, known - both, {str(kind): int(count) for kind, count in kinds})
+
+
+def _number(database: duckdb.DuckDBPyConnection, query: str) -> int:
+    (row,) = database.execute(query).fetchall()
+    return int(row[0])
+
+
+def _list(files: Sequence[Path]) -> str:
+    return "[" + ", ".join("'{}'".format(str(file).replace("'", "''")) for file in files) + "]"

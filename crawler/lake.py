@@ -1,0 +1,111 @@
+"""The commands on published runs: list, show, compare, clean."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+import anyio
+from cyclopts import Parameter, validators
+
+from crawler.errors import CrawlError, UsageError
+
+_Output = Annotated[str, Parameter(help="Where runs were published: DIR/ or s3://bucket/prefix/.")]
+
+
+def need(*modules: str) -> None:
+    """Raise `UsageError` if the extra that has these modules is not installed."""
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise UsageError(
+            f"published runs need {' and '.join(missing)}: python -m pip install 'ecr-inventory-crawler[lake]'"
+        )
+
+
+def runs(*, output: _Output) -> int:
+    """List the runs of an output, a line of JSON each."""
+    need("obstore", "pyarrow")
+    from crawler.publication import opened  # noqa: PLC0415  (its libraries are an extra, and heavy)
+    from crawler.rows import to_line  # noqa: PLC0415
+    from crawler.runs import catalog  # noqa: PLC0415
+
+    async def main() -> None:
+        async with opened(output, writes=False) as store, aclosing(catalog.runs(store)) as listed:
+            async for run in listed:
+                sys.stdout.buffer.write(to_line(run.summary()))
+
+    return _run(main)
+
+
+def show(run: Annotated[str, Parameter(help="Id of the run.")], *, output: _Output) -> int:
+    """Show one run: its manifest; or, while it is not published, what its newest attempt said when it began."""
+    need("obstore", "pyarrow")
+    from crawler.publication import opened  # noqa: PLC0415  (see runs)
+    from crawler.runs import catalog, layout  # noqa: PLC0415
+
+    async def main() -> None:
+        layout.check_run_id(run)
+        async with opened(output, writes=False) as store:
+            found = await catalog.find(store, run)
+        document = found.manifest or found.claim
+        if document is None:
+            raise UsageError(f"there is no run {run} in {output}; `crawler runs --output {output}` lists all")
+        sys.stdout.buffer.write(document.encode())
+
+    return _run(main)
+
+
+def clean(
+    *,
+    output: _Output,
+    older_than: Annotated[
+        float, Parameter(validator=validators.Number(gte=0), help="Hours; what is younger may belong to a live run.")
+    ] = 24.0,
+) -> int:
+    """Remove what no reader will ever read: parts of dead attempts, half-written files, stale uploads."""
+    need("obstore", "pyarrow")
+    from crawler.publication import clean_store  # noqa: PLC0415  (see runs)
+
+    async def main() -> None:
+        cleaned = await clean_store(output, timedelta(hours=older_than))
+        sys.stderr.write(
+            f"removed {cleaned.parts:,} parts that no run names, {cleaned.local:,} half-written files, "
+            f"{cleaned.uploads:,} stale uploads\n"
+        )
+
+    return _run(main)
+
+
+def diff(
+    run_a: Annotated[str, Parameter(help="Id of the earlier run.")],
+    run_b: Annotated[str, Parameter(help="Id of the later run.")],
+    *,
+    output: _Output,
+    to: Annotated[str, Parameter(help="File for the changes; - for standard output.")] = "-",
+    format: Annotated[Literal["ndjson", "parquet"], Parameter(help="Of the changes.")] = "ndjson",  # noqa: A002  (the option's name)
+) -> int:
+    """List image IDs added, removed and retagged between two runs, from repositories listed to the end in both."""
+    need("obstore", "pyarrow", "duckdb")
+    from crawler.comparison import write_changes  # noqa: PLC0415  (see runs)
+
+    async def main() -> None:
+        compared = await write_changes(output, run_a, run_b, to, format)
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in compared.changes.items()) or "no change"
+        sys.stderr.write(
+            f"{kinds} in {compared.both:,} repositories; {compared.neither:,} not compared: they were not listed to "
+            "the end in both runs, or are in one of them only\n"
+        )
+
+    return _run(main)
+
+
+def _run(main: Callable[[], Awaitable[None]]) -> int:
+    try:
+        anyio.run(main)
+    except CrawlError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0

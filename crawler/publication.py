@@ -1,0 +1,209 @@
+"""A run published in a store: who begins it, takes its rows, and says when it may be read."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any, cast
+
+from crawler import __version__
+from crawler.aws.buckets import buckets
+from crawler.destination import AlreadyPublished
+from crawler.errors import Fatal, UsageError
+from crawler.ledger import Ledger, fields
+from crawler.model import Outcome, Result
+from crawler.runs import layout
+from crawler.runs.attempt import Published, begin, living
+from crawler.runs.catalog import Cleaned, clean, newest_unfinished
+from crawler.runs.documents import Claim, Manifest
+from crawler.runs.journal import Journal
+from crawler.runs.publish import follow, merged, publish
+from crawler.sinks import Sink
+from crawler.sinks.encoding import SCHEMA_VERSION, Encoding
+from crawler.sinks.formats import encoding_of
+from crawler.sinks.parts import PartSink
+from crawler.sinks.writer import Send, writing
+from crawler.store import Store
+from crawler.tables import Table
+from crawler.tables.commit import check, commit
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be published, and where. `settings` are those that decide which rows the run has."""
+
+    output: str
+    format: str
+    run_id: str | None
+    resume: bool
+    settings: Mapping[str, Any]
+    iceberg: str | None = None
+    delta: str | None = None
+    publish_partial: bool = False
+
+
+@asynccontextmanager
+async def opened(output: str, *, writes: bool = True) -> AsyncGenerator[Store]:
+    """The store that `DIR/` or `s3://bucket/prefix/` names. Raises `UsageError` or `Fatal` where it cannot be used."""
+    if not output.startswith("s3://"):
+        yield Store.local(output) if writes else Store.existing(output)
+        return
+    name, _, prefix = output.removeprefix("s3://").partition("/")
+    async with buckets() as s3:
+        yield Store.s3(await s3.find(name), prefix.strip("/") + "/" if prefix.strip("/") else "")
+
+
+async def clean_store(output: str, older_than: timedelta) -> Cleaned:
+    """Remove what no reader will ever read: see `runs.catalog.clean`; and on S3 uploads that nobody will end."""
+    async with opened(output) as store:
+        cleaned = await clean(store, older_than)
+    if output.startswith("s3://"):
+        name, _, prefix = output.removeprefix("s3://").partition("/")
+        async with buckets() as s3:
+            cleaned.uploads = await s3.abort_stale_uploads(await s3.find(name), prefix, older_than)
+    return cleaned
+
+
+class Publication:
+    """See `Destination`. Made by `publication`."""
+
+    def __init__(
+        self, store: Store, claim: Claim, journal: Journal, tables: Sequence[Table], *, publish_partial: bool
+    ) -> None:
+        self.claim = claim
+        self._tables = tables
+        self._publish_partial = publish_partial
+        self.manifest: Manifest | None = None
+        self._store = store
+        self._journal = journal
+        self._encoding = cast("Encoding[object]", encoding_of(claim.format, claim.run))
+        self._ledger_file: IO[bytes] = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115  (closed by `close`)
+
+    def close(self) -> None:
+        """Remove local files."""
+        self._ledger_file.close()
+        self._journal.close()
+
+    @asynccontextmanager
+    async def taking(self) -> AsyncGenerator[Sink]:
+        """See `Destination`. Ends with `Fatal` once a newer attempt has the run."""
+        sink = PartSink(self._encoding, self._journal)
+        async with living(self._store, self.claim), sink.running():
+            yield sink
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncGenerator[Send]:
+        """See `Destination`."""
+        with gzip.GzipFile(fileobj=self._ledger_file, mode="wb", compresslevel=6, mtime=0) as compressed:
+
+            def write(data: bytes) -> None:
+                try:
+                    compressed.write(data)
+                except OSError as error:
+                    raise Fatal("SpoolFailed", f"{tempfile.gettempdir()}: {error.strerror}: make room there") from error
+
+            async with writing(write) as send:
+                yield send
+
+    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
+        """See `Destination`."""
+        await self._journal.recall(record)
+
+    async def publish(self, status: str, ledger: Ledger) -> None:
+        """See `Destination`."""
+        claim, journal = self.claim, self._journal
+        path = layout.ledger(claim.run, claim.attempt)
+        async with living(self._store, claim):
+            parts = await merged(self._store, journal, self._encoding)
+            self._ledger_file.seek(0)
+            await self._store.put(path, self._ledger_file)
+            self.manifest = Manifest(
+                run=claim.run,
+                status=status,
+                date=claim.date,
+                format=claim.format,
+                schema_version=SCHEMA_VERSION,
+                started=claim.started,
+                published=datetime.now(UTC).isoformat(timespec="seconds"),
+                attempt=claim.attempt,
+                rows=sum(part.rows for part in parts),
+                missing=ledger.incomplete(),
+                targets={str(outcome): ledger.totals.targets[outcome] for outcome in Outcome},
+                repositories={str(outcome): ledger.totals.repositories[outcome] for outcome in Outcome},
+                parts=parts,
+                ledger=path,
+                records=journal.records,
+                settings=claim.settings,
+                program=__version__,
+                failures=[{**fields(failure.first), "units": failure.units} for failure in ledger.failures],
+            )
+            await publish(self._store, journal, self.manifest)
+            await commit(self._store, self.manifest, self._tables, partial_too=self._publish_partial)
+
+    def left_behind(self) -> str:
+        """See `Destination`."""
+        return (
+            f"run {self.claim.run} is not published; what was committed stays: go on with --run-id {self.claim.run}, "
+            "or --resume"
+        )
+
+
+@asynccontextmanager
+async def publication(order: Order) -> AsyncGenerator[Publication]:
+    """Begin a run, or go on with one. Raises what `runs.attempt.begin` does, before anything was asked of AWS."""
+    async with AsyncExitStack() as exits:
+        store = await exits.enter_async_context(opened(order.output))
+        run_id = order.run_id or (
+            await newest_unfinished(store) if order.resume else layout.make_run_id(datetime.now(UTC))
+        )
+        tables = await _tables(order)
+        await check(tables)
+        try:
+            claim = await begin(store, run_id, order.format, order.settings)
+        except Published as found:
+            # What follows from the manifest may be missing yet, if whoever put it was killed.
+            await follow(store, found.manifest)
+            await commit(store, found.manifest, tables, partial_too=order.publish_partial)
+            raise AlreadyPublished(run_id, store.uri, found.manifest.status) from found
+        journal = Journal(store, claim)
+        publication = Publication(store, claim, journal, tables, publish_partial=order.publish_partial)
+        exits.callback(publication.close)
+        yield publication
+
+
+async def _tables(order: Order) -> list[Table]:
+    if (order.iceberg or order.delta) and order.format != "parquet":
+        raise UsageError(f"--format {order.format}: tables are made of parquet")
+    tables: list[Table] = []
+    # Each is imported by itself: who wants one need not have the other, and both are heavy.
+    if order.iceberg:
+        from crawler.tables.iceberg import Iceberg  # noqa: PLC0415
+
+        tables.append(Iceberg(order.iceberg))
+    if order.delta:
+        from crawler.tables.delta import Delta  # noqa: PLC0415
+
+        tables.append(Delta(order.delta, await _delta_options(order.delta)))
+    return tables
+
+
+async def _delta_options(uri: str) -> dict[str, str]:
+    """What delta-rs must know to reach the bucket that we would."""
+    if not uri.startswith("s3://"):
+        return {}
+    async with buckets() as s3:
+        bucket = await s3.find(uri.removeprefix("s3://").partition("/")[0])
+        keys = await bucket.credentials()
+    options = {
+        "AWS_ENDPOINT_URL": bucket.endpoint,
+        "AWS_REGION": bucket.region,
+        "AWS_ACCESS_KEY_ID": keys["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": keys["secret_access_key"],
+        "AWS_ALLOW_HTTP": str(bucket.endpoint.startswith("http://")).lower(),
+        "conditional_put": "etag",
+    }
+    return options | ({"AWS_SESSION_TOKEN": keys["token"]} if keys["token"] else {})

@@ -1,0 +1,13 @@
+"""Runs published exactly once: what lies where, who may write it, and when a reader may believe it.
+
+    runs/RUN/attempts/00001.json      create-only: this attempt began, and rests on these records of earlier ones
+    runs/RUN/attempts/00001.alive     rewritten every few seconds while it lives
+    runs/RUN/records/00001-000001.ndjson    create-only: these parts hold these units whole
+    runs/RUN/ledger-00001.ndjson.gz   the outcome of every unit
+    runs/RUN/manifest.json            create-only, last: the run is published, and it is these parts
+    data/date=2026-01-31/run=RUN/     parts; nothing but the manifest gives them a meaning
+    hive/date=2026-01-31/run=RUN/symlink.txt    the same parts, for Athena and Hive
+
+No lock: an attempt numbers itself by a create-only file, and the highest number has the run. An older attempt that
+still lives finds out, and stops; what it wrote meanwhile, no later attempt rests on and no manifest names.
+"""

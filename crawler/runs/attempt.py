@@ -1,0 +1,144 @@
+"""An attempt at a run: how it begins, how it shows that it lives, and how it learns that it no longer counts."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+
+from crawler.errors import Fatal, UsageError
+from crawler.runs import layout, owners
+from crawler.runs.documents import Claim, Manifest
+from crawler.store import Exists, Store
+
+#: Seconds between two signs of life, and how long a silent attempt is watched before it is held for dead.
+BEAT, SILENCE = 5.0, 17.0
+
+
+class Published(Exception):
+    """The run has been published before; there is nothing left to crawl."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__(manifest.run)
+        self.manifest = manifest
+
+
+async def begin(store: Store, run_id: str, format: str, settings: Mapping[str, Any]) -> Claim:  # noqa: A002  the field's own word
+    """Begin the run, or go on with it. `settings` are those that decide which rows it has, as JSON has them.
+
+    Raises `Published`; or `UsageError` where an attempt is alive, where the run was begun with other settings, and
+    where the store would let two attempts overwrite each other.
+    """
+    where = store.uri_of(layout.run_folder(run_id))
+    if manifest := await read_manifest(store, run_id):
+        _same_settings(where, manifest.settings, settings, manifest.format, format)
+        raise Published(manifest)
+    now = datetime.now(UTC)
+    started = now.isoformat(timespec="seconds")
+    owner = {**owners.ourselves(), "nonce": secrets.token_hex(8)}
+    ours = Claim(run_id, 1, now.date().isoformat(), format, started, started, owner, settings)
+    if last := await newest(store, run_id):
+        _same_settings(where, last.settings, settings, last.format, format)
+        await _wait_for_its_end(store, last)
+        base = await lineage(store, last)
+        ours = replace(ours, attempt=last.attempt + 1, date=last.date, started=last.started, base=base)
+    path = layout.claim(run_id, ours.attempt)
+    try:
+        await store.create(path, ours.encode())
+    except Exists:
+        raise UsageError(f"{where}: another process has just begun this run: wait for it, or use another id") from None
+    if not await store.refuses_to_replace(path):
+        raise UsageError(
+            f"{store.uri}: this server ignores If-None-Match, so nothing could keep two runs apart: use another one"
+        )
+    return ours
+
+
+async def newest(store: Store, run_id: str) -> Claim | None:
+    """The attempt that has the run, None if it was never begun."""
+    claims = [name for name in await store.names(layout.attempts(run_id)) if name.endswith(".json")]
+    if not claims:
+        return None
+    return Claim.decode(store.uri_of(claims[-1]), await store.read(claims[-1]) or b"")
+
+
+async def read_manifest(store: Store, run_id: str) -> Manifest | None:
+    """What was published, None if the run is not."""
+    path = layout.manifest(run_id)
+    data = await store.read(path)
+    return Manifest.decode(store.uri_of(path), data) if data is not None else None
+
+
+async def lineage(store: Store, claim: Claim) -> tuple[str, ...]:
+    """The records that count once this attempt has ended: its own, and those it rested on.
+
+    Not all that are there: an attempt that was held for dead may have added some that crawl what others did, too.
+    """
+    prefix = layout.record(claim.run, claim.attempt, 0).rpartition("-")[0]
+    own = [name for name in await store.names(layout.records(claim.run)) if name.startswith(f"{prefix}-")]
+    return (*claim.base, *own)
+
+
+def _same_settings(
+    where: str, before: Mapping[str, Any], now: Mapping[str, Any], format_before: str, format_now: str
+) -> None:
+    pairs = {"format": (format_before, format_now), **{key: (before.get(key), now[key]) for key in now}}
+    if changed := [key for key, (one, other) in pairs.items() if one != other]:
+        names = ", ".join(f"--{key.replace('_', '-')}" for key in changed)
+        raise UsageError(f"{where}: this run was begun with another {names}: use the same again, or another --run-id")
+
+
+async def _wait_for_its_end(store: Store, claim: Claim) -> None:
+    """Return when the attempt has certainly, or most likely, ended. Raises `UsageError` if it lives.
+
+    No clocks are compared: its sign of life changes while we watch, or it does not.
+    """
+    path = layout.alive(claim.run, claim.attempt)
+    seen = await store.read(path)
+    if seen is None or owners.dead(claim.owner):
+        return
+    with anyio.move_on_after(SILENCE):
+        while (sign := await store.read(path)) == seen:  # noqa: ASYNC110  (the event is in another process)
+            await anyio.sleep(BEAT / 5)
+        if sign is not None:
+            raise UsageError(
+                f"{store.uri_of(layout.run_folder(claim.run))}: in use: attempt {claim.attempt} is alive on "
+                f"{claim.owner['host']}, process {claim.owner['pid']}: wait for its end, or use another --run-id"
+            )
+
+
+@asynccontextmanager
+async def living(store: Store, claim: Claim) -> AsyncGenerator[None]:
+    """Show that this attempt lives while the body runs, and end the body once a newer attempt has the run."""
+    path = layout.alive(claim.run, claim.attempt)
+    await store.put(path, b"0")
+    async with anyio.create_task_group() as group:
+        group.start_soon(_beat, store, claim)
+        yield
+        group.cancel_scope.cancel()
+    with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+        await store.delete(path)
+
+
+async def _beat(store: Store, claim: Claim) -> None:
+    beats = 0
+    while True:
+        await anyio.sleep(BEAT)
+        await require_ours(store, claim)
+        beats += 1
+        await store.put(layout.alive(claim.run, claim.attempt), str(beats).encode())
+
+
+async def require_ours(store: Store, claim: Claim) -> None:
+    """Raise `Fatal` if a newer attempt has the run."""
+    if await store.exists(layout.claim(claim.run, claim.attempt + 1)):
+        raise Fatal(
+            "TakenOver",
+            f"run {claim.run} was taken over by attempt {claim.attempt + 1}, which held this one for dead: "
+            "nothing more is written here",
+        )

@@ -1,0 +1,120 @@
+"""The runs of a store: which there are, how they stand, and what of them may go."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from anyio import to_thread
+
+from crawler.errors import UsageError
+from crawler.runs import layout
+from crawler.runs.attempt import lineage, newest, read_manifest
+from crawler.runs.documents import Claim, Manifest, Record
+from crawler.runs.publish import tidy
+from crawler.store import Store
+
+#: What is younger may belong to an attempt that lives.
+ORPHANED_AFTER = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One run; without a manifest it is unfinished."""
+
+    run: str
+    claim: Claim | None
+    manifest: Manifest | None
+
+    @property
+    def status(self) -> str:
+        """`unfinished`, or as in the report."""
+        return self.manifest.status if self.manifest else "unfinished"
+
+    @property
+    def started(self) -> str:
+        """ISO 8601, UTC; empty if nothing is known."""
+        return self.manifest.started if self.manifest else self.claim.started if self.claim else ""
+
+    def summary(self) -> dict[str, object]:
+        """One line of `crawler runs`."""
+        manifest, claim = self.manifest, self.claim
+        return {
+            "run": self.run,
+            "status": self.status,
+            "startedAt": self.started,
+            "publishedAt": manifest.published if manifest else None,
+            "attempts": manifest.attempt if manifest else claim.attempt if claim else 0,
+            "rows": manifest.rows if manifest else None,
+            "missing": manifest.missing if manifest else None,
+            "parts": len(manifest.parts) if manifest else None,
+            "bytes": sum(part.bytes for part in manifest.parts) if manifest else None,
+            "format": manifest.format if manifest else claim.format if claim else None,
+        }
+
+
+async def runs(store: Store) -> AsyncGenerator[Listed]:
+    """All runs, by id; consume under `aclosing`."""
+    for run_id in await store.folders(layout.RUNS):
+        yield await find(store, run_id)
+
+
+async def find(store: Store, run_id: str) -> Listed:
+    """One run, as far as it is known."""
+    manifest = await read_manifest(store, run_id)
+    return Listed(run_id, None if manifest else await newest(store, run_id), manifest)
+
+
+async def newest_unfinished(store: Store) -> str:
+    """The id of the run that began last, among those without a manifest. Raises `UsageError` if there is none."""
+    latest: Listed | None = None
+    async with aclosing(runs(store)) as listed:
+        async for run in listed:
+            if run.claim and (latest is None or run.started >= latest.started):
+                latest = run
+    if latest is None:
+        raise UsageError(f"--resume: no unfinished run in {store.uri}; `crawler runs` lists all")
+    return latest.run
+
+
+@dataclass(slots=True)
+class Cleaned:
+    """What was removed."""
+
+    parts: int = 0
+    local: int = 0
+    uploads: int = 0
+
+
+async def clean(store: Store, older_than: timedelta = ORPHANED_AFTER) -> Cleaned:
+    """Remove what no reader will ever read: parts that no manifest and no record that counts names, and half files.
+
+    Parts of unfinished runs stay as long as a resume may rest on them; of their attempts' orphans go those that are
+    old enough not to belong to a process that lives.
+    """
+    cleaned = Cleaned()
+    async with aclosing(runs(store)) as listed:
+        async for run in listed:
+            if run.manifest:
+                cleaned.parts += await tidy(store, run.manifest)
+            elif run.claim:
+                cleaned.parts += await _clean_unfinished(store, run.claim, older_than)
+    for path in await to_thread.run_sync(lambda: list(store.unfinished(older_than))):
+        path.unlink(missing_ok=True)
+        cleaned.local += 1
+    return cleaned
+
+
+async def _clean_unfinished(store: Store, claim: Claim, older_than: timedelta) -> int:
+    named: set[str] = set()
+    for path in await lineage(store, claim):
+        record = Record.decode(store.uri_of(path), await store.read(path) or b"")
+        named.update(part.path for part in record.parts)
+    latest = datetime.now(UTC) - older_than
+    async with aclosing(store.list(layout.data(claim.run, claim.date))) as entries:
+        orphans = [entry.path async for entry in entries if entry.path not in named and entry.modified < latest]
+    for path in orphans:
+        await store.delete(path)
+    return len(orphans)

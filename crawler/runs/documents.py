@@ -1,0 +1,129 @@
+"""What the files of a run say, and their JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self, cast
+
+import orjson
+
+from crawler.errors import UsageError
+from crawler.runs.layout import VERSION
+from crawler.sinks.parts import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An attempt began. Times are ISO 8601, UTC.
+
+    `settings` are those that decide which rows a run has; they and `date` and `format` are the first attempt's. `base`
+    are the records of earlier attempts that this one rests on. `owner` names host and process, for people and for
+    `owners.dead`.
+    """
+
+    run: str
+    attempt: int
+    date: str
+    format: str
+    started: str
+    attempt_started: str
+    owner: Mapping[str, str]
+    settings: Mapping[str, Any]
+    base: Sequence[str] = ()
+    version: int = VERSION
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def decode(cls, where: str, data: bytes) -> Self:
+        """From JSON. Raises `UsageError` for a version that is newer than this program."""
+        return cls(**_object(where, data))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A run is published, and it is these parts. Times are ISO 8601, UTC; `status` is as in the report.
+
+    `settings` are as in `Claim`; `targets` and `repositories` count units by outcome, `missing` those that leave
+    something out. `ledger` is a path in the store, and so are `records`.
+    """
+
+    run: str
+    status: str
+    date: str
+    format: str
+    schema_version: int
+    started: str
+    published: str
+    attempt: int
+    rows: int
+    missing: int
+    targets: Mapping[str, int]
+    repositories: Mapping[str, int]
+    parts: Sequence[Part]
+    ledger: str
+    records: Sequence[str]
+    settings: Mapping[str, Any]
+    program: str
+    failures: Sequence[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    version: int = VERSION
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing at all is missing."""
+        return self.status == "complete"
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def decode(cls, where: str, data: bytes) -> Self:
+        """From JSON. Raises `UsageError` for a version that is newer than this program."""
+        document = _object(where, data)
+        document["parts"] = [Part(**part) for part in document["parts"]]
+        return cls(**document)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """These parts hold these units whole: a line of its own each in the file, after a first line for the rest.
+
+    `units` are lines of the ledger.
+    """
+
+    run: str
+    attempt: int
+    parts: Sequence[Part]
+    units: Sequence[bytes]
+    version: int = VERSION
+
+    def encode(self) -> bytes:
+        """As NDJSON."""
+        head = {"version": self.version, "run": self.run, "attempt": self.attempt}
+        parts = [asdict(part) for part in self.parts]
+        return orjson.dumps({**head, "parts": parts}, option=orjson.OPT_APPEND_NEWLINE) + b"".join(self.units)
+
+    @classmethod
+    def decode(cls, where: str, data: bytes) -> Self:
+        """From NDJSON. Raises `UsageError` for a version that is newer than this program."""
+        lines = data.splitlines(keepends=True)
+        head = _object(where, lines[0])
+        parts = [Part(**part) for part in head["parts"]]
+        return cls(head["run"], head["attempt"], parts, lines[1:], head["version"])
+
+
+def _object(where: str, data: bytes) -> dict[str, Any]:
+    try:
+        document = cast("dict[str, Any]", orjson.loads(data))
+        version = int(document["version"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{where}: is not a file of this program: {error}") from error
+    if version > VERSION:
+        raise UsageError(
+            f"{where}: is of version {version}, and this program knows {VERSION} at most: use the newer program"
+        )
+    return document

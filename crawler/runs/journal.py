@@ -1,0 +1,80 @@
+"""What an attempt has committed, and what it need not crawl again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+
+from crawler.ledger import line, parse
+from crawler.model import Result
+from crawler.runs import layout
+from crawler.runs.attempt import require_ours
+from crawler.runs.documents import Claim, Record
+from crawler.sinks.parts import Part
+from crawler.sinks.spool import PartFile
+from crawler.store import Store
+
+
+class Journal:
+    """See `sinks.parts.Journal`. Call `recall` first.
+
+    `records` and `parts` are all that this attempt rests on and has committed. Which units those hold is kept in a
+    database without a name, in a temporary file: a run may have a million.
+    """
+
+    def __init__(self, store: Store, claim: Claim) -> None:
+        self.claim = claim
+        self.records: list[str] = []
+        self.parts: list[Part] = []
+        self._store = store
+        self._part_numbers = count(1)
+        self._record_numbers = count(1)
+        self._held = sqlite3.connect("", isolation_level=None)
+        self._held.execute("PRAGMA journal_mode = OFF")
+        self._held.execute("CREATE TABLE held (unit TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def close(self) -> None:
+        """Remove the database."""
+        self._held.close()
+
+    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
+        """Read what earlier attempts have committed, and pass on each unit's result."""
+        for path in self.claim.base:
+            data = await self._store.read(path)
+            found = Record.decode(self._store.uri_of(path), data or b"")
+            results = [parse(unit) for unit in found.units]
+            self._held.executemany("INSERT INTO held VALUES (?)", [(_key(result),) for result in results])
+            self.records.append(path)
+            self.parts.extend(found.parts)
+            for result in results:
+                await record(result)
+
+    def holds(self, registry_id: str, region: str, repository: str | None) -> bool:
+        """See `sinks.parts.Journal`."""
+        if not self.claim.base:
+            return False
+        key = f"{registry_id}/{region}/{repository or ''}"
+        return self._held.execute("SELECT 1 FROM held WHERE unit = ?", (key,)).fetchone() is not None
+
+    async def upload(self, file: PartFile) -> Part:
+        """See `sinks.parts.Journal`. The name is this attempt's alone."""
+        claim = self.claim
+        path = layout.part(claim.run, claim.date, claim.attempt, next(self._part_numbers), file.suffix)
+        await self._store.put(path, file.reader())
+        return Part(path, file.rows, file.size, file.sha256)
+
+    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:
+        """See `sinks.parts.Journal`."""
+        claim = self.claim
+        path = layout.record(claim.run, claim.attempt, next(self._record_numbers))
+        await require_ours(self._store, claim)
+        units = [line(result) for result in results]
+        await self._store.create(path, Record(claim.run, claim.attempt, parts, units).encode())
+        self.records.append(path)
+        self.parts.extend(parts)
+
+
+def _key(result: Result) -> str:
+    unit = result.unit
+    return f"{unit.registry_id}/{unit.region}/{unit.repository or ''}"

@@ -1,0 +1,90 @@
+"""Names of files in an output store."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime
+
+from crawler.errors import UsageError
+
+#: Of the documents in a store: claims, records, manifests. A newer one than this is refused.
+VERSION = 1
+
+#: All runs, one folder each.
+RUNS = "runs/"
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def make_run_id(now: datetime) -> str:
+    """A new id; later ones sort behind earlier ones."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def check_run_id(run_id: str) -> None:
+    """Raise `UsageError` if it cannot be a folder's name everywhere."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"--run-id {run_id}: letters, digits, dots, dashes and underscores, a letter or digit first, 100 at most"
+        )
+
+
+def run_folder(run_id: str) -> str:
+    """All that is about a run, but its rows."""
+    return f"{RUNS}{run_id}/"
+
+
+def attempts(run_id: str) -> str:
+    """Folder of the attempts."""
+    return f"{run_folder(run_id)}attempts/"
+
+
+def claim(run_id: str, attempt: int) -> str:
+    """That an attempt began."""
+    return f"{attempts(run_id)}{attempt:05}.json"
+
+
+def alive(run_id: str, attempt: int) -> str:
+    """That an attempt lives."""
+    return f"{attempts(run_id)}{attempt:05}.alive"
+
+
+def records(run_id: str) -> str:
+    """Folder of the records."""
+    return f"{run_folder(run_id)}records/"
+
+
+def record(run_id: str, attempt: int, number: int) -> str:
+    """One record; names sort in the order in which they were written."""
+    return f"{records(run_id)}{attempt:05}-{number:06}.ndjson"
+
+
+def ledger(run_id: str, attempt: int) -> str:
+    """The ledger, if this attempt publishes the run."""
+    return f"{run_folder(run_id)}ledger-{attempt:05}.ndjson.gz"
+
+
+def manifest(run_id: str) -> str:
+    """That the run is published."""
+    return f"{run_folder(run_id)}manifest.json"
+
+
+def data(run_id: str, date: str) -> str:
+    """Folder of the parts."""
+    return f"data/date={date}/run={run_id}/"
+
+
+def part(run_id: str, date: str, attempt: int, number: int, suffix: str) -> str:
+    """One part; no two attempts use the same name."""
+    return f"{data(run_id, date)}part-{attempt:05}-{number:06}{suffix}"
+
+
+def success(run_id: str, date: str) -> str:
+    """That the run is published and nothing is missing, for readers that look for such a file."""
+    return f"{data(run_id, date)}_SUCCESS"
+
+
+def symlink(run_id: str, date: str) -> str:
+    """The parts of a published run, one URI a line, as Hive's SymlinkTextInputFormat reads it."""
+    return f"hive/date={date}/run={run_id}/symlink.txt"

@@ -1,0 +1,98 @@
+"""From committed parts to a published run: small parts become large ones, then one file says what the run is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from tempfile import TemporaryFile
+
+from anyio import to_thread
+
+from crawler.errors import Fatal
+from crawler.runs import layout
+from crawler.runs.attempt import read_manifest, require_ours
+from crawler.runs.documents import Manifest
+from crawler.runs.journal import Journal
+from crawler.sinks.encoding import Encoding
+from crawler.sinks.parts import Part
+from crawler.sinks.spool import PartFile
+from crawler.store import Exists, Store
+
+logger = logging.getLogger(__name__)
+
+#: A part below half of what a part should be is merged with others, up to that size.
+MERGED_BYTES = 96 << 20
+
+
+async def merged(store: Store, journal: Journal, encoding: Encoding[object]) -> list[Part]:
+    """The parts of the journal, the small ones among them made into larger ones. Those are left for `tidy`.
+
+    Checkpoints end parts early, for a crash shall cost little; and readers pay for each file.
+    """
+    small = [part for part in journal.parts if part.bytes < MERGED_BYTES // 2]
+    parts = [part for part in journal.parts if part.bytes >= MERGED_BYTES // 2]
+    while small:
+        group = [small.pop(0)]
+        while small and sum(part.bytes for part in group) + small[0].bytes <= MERGED_BYTES:
+            group.append(small.pop(0))
+        parts.append(await _merge(store, journal, encoding, group) if len(group) > 1 else group[0])
+    return parts
+
+
+async def _merge(store: Store, journal: Journal, encoding: Encoding[object], group: Sequence[Part]) -> Part:
+    with ExitStack() as files:
+        sources = [files.enter_context(TemporaryFile()) for _ in group]
+        for part, source in zip(group, sources, strict=True):
+            await store.fetch(part.path, source)
+            source.seek(0)
+        file = files.enter_context(PartFile(encoding.suffix))
+        file.rows = sum(part.rows for part in group)
+        await to_thread.run_sync(encoding.merge, sources, file.raw())
+        await to_thread.run_sync(file.finish)
+        return await journal.upload(file)
+
+
+async def publish(store: Store, journal: Journal, manifest: Manifest) -> None:
+    """Put the manifest, which is the moment; then what follows from it. Raises `Fatal` if another attempt was first."""
+    await require_ours(store, journal.claim)
+    try:
+        await store.create(layout.manifest(manifest.run), manifest.encode())
+    except Exists:
+        raise Fatal(
+            "PublishedElsewhere", f"run {manifest.run}: another attempt has published it; ours stays unread"
+        ) from None
+    await follow(store, manifest)
+
+
+async def follow(store: Store, manifest: Manifest) -> None:
+    """Write what follows from a manifest. Done again after a crash it is the same again."""
+    uris = [_hadoop(store.uri_of(part.path)) for part in manifest.parts]
+    await store.put(layout.symlink(manifest.run, manifest.date), "".join(f"{uri}\n" for uri in uris).encode())
+    if manifest.complete:
+        await store.put(layout.success(manifest.run, manifest.date), b"")
+    await tidy(store, manifest)
+
+
+def _hadoop(uri: str) -> str:
+    # Not Path.as_uri(): Hadoop takes what stands after file:// as it is, and would look for %3D.
+    return uri if "://" in uri else f"file://{uri}"
+
+
+async def tidy(store: Store, manifest: Manifest) -> int:
+    """Remove parts that a published run does not name; return how many."""
+    named = {part.path for part in manifest.parts} | {layout.success(manifest.run, manifest.date)}
+    orphans = [path for path in await store.names(layout.data(manifest.run, manifest.date)) if path not in named]
+    for path in orphans:
+        await store.delete(path)
+    return len(orphans)
+
+
+async def published(store: Store, run_id: str) -> Manifest:
+    """The manifest of a run that must be there. Raises `Fatal`."""
+    manifest = await read_manifest(store, run_id)
+    if manifest is None:
+        raise Fatal(
+            "NotPublished", f"run {run_id} is not published in {store.uri}: `crawler runs` lists those that are"
+        )
+    return manifest

@@ -1,0 +1,290 @@
+"""Rows into parts that hold whole repositories only, each of a size that readers like, in memory that is bounded.
+
+The rows of a repository gather apart, in memory or, when that is full, in a local file, until it has been listed to the
+end. Then they join the part that is being written. A part ends at `PART_BYTES`; or earlier, when it holds the work of
+a twentieth of the run so far: that is what a crash may cost. A repository that makes parts by itself gets its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from crawler.model import ImageId, Outcome, Result, Target
+from crawler.sinks.encoding import Encoding, Origin
+from crawler.sinks.spool import PartFile, Spool
+
+#: Seconds in which what is whole gathers: a thread for each small repository costs more than the repository.
+_LINGER = 0.02
+
+ChunkT = TypeVar("ChunkT")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of the run, relative to the store."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Journal(Protocol):
+    """Where parts go, and what an earlier attempt left."""
+
+    def holds(self, registry_id: str, region: str, repository: str | None) -> bool:
+        """Tell whether a committed part has this repository, or this target (None) with all of its repositories."""
+        ...
+
+    async def upload(self, file: PartFile) -> Part:
+        """Store a part under a name of its own. No reader knows of it yet."""
+        ...
+
+    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:
+        """Record that these parts hold these units whole. Called in order, and never two at a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of a part, of chunks in memory, of chunks waiting to be written; and the pace of checkpoints.
+
+    A part also ends with `part_units` units, and when its first is older than `share` of the run, or `seconds`.
+    """
+
+    part: int = 64 << 20
+    memory: int = 48 << 20
+    waiting: int = 16 << 20
+    part_units: int = 50_000
+    share: float = 0.05
+    seconds: float = 1.0
+
+
+@dataclass(slots=True)
+class _Whole(Generic[ChunkT]):
+    """A unit that has ended well, on its way into a part; a target has no spool."""
+
+    result: Result
+    spool: Spool[ChunkT] | None = None
+    own: Sequence[Part] = ()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The part being written, and what it will have made whole. `own` are parts of single repositories among them."""
+
+    file: PartFile
+    since: float
+    own: list[Part] = field(default_factory=list[Part])
+    results: list[Result] = field(default_factory=list[Result])
+
+
+class PartSink(Generic[ChunkT]):
+    """See `Sink`. Use under `running()`, which writes and commits what is whole before it ends."""
+
+    def __init__(self, encoding: Encoding[ChunkT], journal: Journal, sizes: Sizes | None = None) -> None:
+        self.encoding = encoding
+        self.sizes = sizes or Sizes()
+        self.in_memory = 0
+        self._journal = journal
+        self._waiting: deque[_Whole[ChunkT]] = deque()
+        self._waiting_bytes = 0
+        self._broken: set[tuple[str | None, str | None]] = set()
+        self._some = anyio.Event()
+        self._taken = anyio.Event()
+        self._closed = False
+        self._started = 0.0
+        self._own = anyio.Semaphore(1)
+        self._batch: _Batch | None = None
+
+    def holds(self, target: Target, repository: str | None = None) -> bool:
+        """See `Sink`."""
+        return self._journal.holds(target.registry_id, target.region, repository)
+
+    def repository(self, target: Target, name: str) -> PartRows[ChunkT]:
+        """See `Sink`."""
+        origin = Origin(target.account.name or None, target.registry_id, target.region, name, datetime.now(UTC))
+        return PartRows(self, origin)
+
+    def target_ended(self, result: Result) -> None:
+        """See `Sink`. A target is whole when all of its repositories are."""
+        place = (result.unit.registry_id, result.unit.region)
+        whole = place not in self._broken and result.outcome in (Outcome.OK, Outcome.EMPTY, Outcome.REGION_DISABLED)
+        self._broken.discard(place)
+        if whole:
+            self.take(_Whole(result))
+
+    def abandon(self, origin: Origin) -> None:
+        """Note that a repository was not listed to the end."""
+        self._broken.add((origin.registry_id, origin.region))
+
+    def take(self, whole: _Whole[ChunkT]) -> None:
+        """Queue what is whole. Never waits; `room` is where its sender will."""
+        self._waiting.append(whole)
+        if whole.spool:
+            self._waiting_bytes += whole.spool.in_memory
+            self.in_memory -= whole.spool.in_memory
+        self._some.set()
+
+    async def room(self) -> None:
+        """Wait while more is queued than should be in memory."""
+        while self._waiting_bytes > self.sizes.waiting:
+            await self._taken.wait()
+
+    async def own_part(self, spool: Spool[ChunkT], origin: Origin) -> Part:
+        """Write all that a spool holds as a part, and leave it empty. One at a time, for the sake of memory."""
+        async with self._own:
+            self.in_memory -= spool.in_memory
+            with PartFile(self.encoding.suffix) as file:
+                await to_thread.run_sync(self._write_own, file, spool, origin)
+                return await self._journal.upload(file)
+
+    def _write_own(self, file: PartFile, spool: Spool[ChunkT], origin: Origin) -> None:
+        file.open(self.encoding)
+        file.append(origin, spool)
+        spool.clear()
+        file.finish()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Write what is taken while the body runs. What is whole is committed, also when the body failed."""
+        self._started = anyio.current_time()
+        failure: Exception | None = None
+        with closing(self):
+            async with anyio.create_task_group() as group:
+                send, receive = anyio.create_memory_object_stream[_Batch](0)
+                group.start_soon(self._write, send)
+                group.start_soon(self._commit, receive)
+                try:
+                    yield
+                except Exception as error:  # noqa: BLE001  (raised again below: inside the group it would stop the writer)
+                    failure = error
+                self._closed = True
+                self._some.set()
+        if failure:
+            raise failure
+
+    def close(self) -> None:
+        """Remove the local files of what a cancellation left unwritten."""
+        for whole in self._waiting:
+            if whole.spool:
+                whole.spool.close()
+        if self._batch:
+            self._batch.file.close()
+
+    async def _write(self, batches: Any) -> None:  # noqa: ANN401  (anyio's send streams are generic at run time only)
+        async with batches:
+            while True:
+                with anyio.move_on_after(self._until_due()):
+                    await self._some.wait()
+                if self._waiting:
+                    if not self._closed:
+                        await anyio.sleep(_LINGER)
+                    await self._append_waiting()
+                if self._batch and (self._due() or (self._closed and not self._waiting)):
+                    batch, self._batch = self._batch, None
+                    await to_thread.run_sync(batch.file.finish)
+                    await batches.send(batch)
+                if not self._waiting:
+                    if self._closed:
+                        return
+                    self._some = anyio.Event()
+
+    async def _append_waiting(self) -> None:
+        if self._batch is None:
+            self._batch = _Batch(PartFile(self.encoding.suffix), anyio.current_time())
+        # Sums are the event loop's alone: what a thread has freed, it tells.
+        self._waiting_bytes -= await to_thread.run_sync(self._append, self._batch)
+        self._taken.set()
+        self._taken = anyio.Event()
+
+    def _append(self, batch: _Batch) -> int:
+        """Write what waits into the part, until it is full; return the bytes of memory that this has freed.
+
+        On a thread; what comes meanwhile comes at the other end.
+        """
+        freed = 0
+        for _ in range(len(self._waiting)):
+            whole = self._waiting.popleft()
+            batch.results.append(whole.result)
+            batch.own.extend(whole.own)
+            if spool := whole.spool:
+                freed += spool.in_memory
+                if spool.rows:
+                    batch.file.open(self.encoding)
+                    batch.file.append(spool.origin, spool)
+                spool.close()
+            if self._full(batch):
+                break
+        return freed
+
+    def _full(self, batch: _Batch) -> bool:
+        return batch.file.size >= self.sizes.part or len(batch.results) >= self.sizes.part_units
+
+    def _until_due(self) -> float:
+        if self._batch is None:
+            return float("inf")
+        now = anyio.current_time()
+        patience = max(self.sizes.seconds, self.sizes.share * (now - self._started))
+        return max(0.0, self._batch.since + patience - now)
+
+    def _due(self) -> bool:
+        return self._batch is not None and (self._full(self._batch) or self._until_due() == 0.0)
+
+    async def _commit(self, batches: Any) -> None:  # noqa: ANN401  (see _write)
+        async with batches:
+            async for batch in batches:
+                with batch.file as file:
+                    parts = [*batch.own, *([await self._journal.upload(file)] if file.rows else [])]
+                    await self._journal.commit(parts, batch.results)
+
+
+class PartRows(Generic[ChunkT]):
+    """See `Rows`."""
+
+    __slots__ = ("_origin", "_own", "_sink", "_spool")
+
+    def __init__(self, sink: PartSink[ChunkT], origin: Origin) -> None:
+        self._sink = sink
+        self._origin = origin
+        self._spool: Spool[ChunkT] | None = Spool(sink.encoding, origin)
+        self._own: list[Part] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Drop the rows, unless they were committed."""
+        if self._spool is not None:
+            self._sink.in_memory -= self._spool.in_memory
+            self._spool.close()
+            self._sink.abandon(self._origin)
+
+    async def send(self, image_ids: Sequence[ImageId]) -> None:
+        """See `Rows`."""
+        sink, spool = self._sink, self._spool
+        await sink.room()
+        if not image_ids or spool is None:
+            return
+        sink.in_memory += spool.add(image_ids)
+        if sink.in_memory > sink.sizes.memory:
+            sink.in_memory -= spool.in_memory
+            await to_thread.run_sync(spool.spill)
+        if spool.bytes > sink.sizes.part * sink.encoding.ratio:
+            self._own.append(await sink.own_part(spool, self._origin))
+
+    def commit(self, result: Result) -> None:
+        """See `Rows`."""
+        spool, self._spool = self._spool, None
+        self._sink.take(_Whole(result, spool, self._own))

@@ -1,0 +1,287 @@
+"""Where a run's files live: a folder or a bucket's prefix, behind the few operations that publishing needs.
+
+What rests on them: `create` is atomic and never replaces, `list` sees every write that has ended (S3 promises both:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html, and .../Welcome.html#ConsistencyModel).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self, TypedDict
+
+import obstore
+from anyio import to_thread
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, S3Store
+
+from crawler.errors import Fatal, UsageError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore
+
+#: Bytes of one request of an upload, and how many at a time: their product is held in memory.
+_CHUNK_BYTES, _CHUNKS_AT_ONCE = 8 << 20, 3
+
+#: Files name internal systems: theirs is nobody's business but the owner's.
+_UMASK = 0o077
+
+#: What obstore leaves of a local write that was killed: the name, and a number.
+_UNFINISHED = re.compile(r"#\d+$|\.new-[0-9a-f]+$")
+
+_SAID = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
+
+
+class Exists(Exception):
+    """There is something under the name that was to be created; `path` is relative to the store."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class Credential(TypedDict):
+    """Keys as obstore wants them; asked for again when `expires_at` is near."""
+
+    access_key_id: str
+    secret_access_key: str
+    token: str | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """How to reach a bucket. `credentials` are the keys of the moment."""
+
+    name: str
+    region: str
+    endpoint: str
+    credentials: Callable[[], Awaitable[Credential]] = field(repr=False)
+    ca_bundle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a listing; `path` is relative to the store, `modified` by the store's clock."""
+
+    path: str
+    size: int
+    modified: datetime
+
+
+class Store:
+    """Files by relative path. Every method raises `Fatal` when the store fails, its retries included."""
+
+    def __init__(self, uri: str, backing: ObjectStore, folder: Path | None = None) -> None:
+        self.uri = uri
+        self._backing = backing
+        self._folder = folder
+
+    def __repr__(self) -> str:
+        return f"<Store {self.uri!r}>"
+
+    @classmethod
+    def local(cls, name: str) -> Self:
+        """A folder, made if need be. Raises `UsageError` if it cannot be written. Sets the process's umask."""
+        os.umask(_UMASK)
+        folder = Path(os.path.realpath(name))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".writable.new-{os.urandom(4).hex()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(f"{name}: cannot be written: {error.strerror}") from error
+        return cls(f"{folder}/", LocalStore(prefix=folder), folder)
+
+    @classmethod
+    def existing(cls, name: str) -> Self:
+        """A folder to read. Raises `UsageError` if there is none."""
+        folder = Path(os.path.realpath(name))
+        if not folder.is_dir():
+            raise UsageError(f"{name}: there is no such folder")
+        return cls(f"{folder}/", LocalStore(prefix=folder), folder)
+
+    @classmethod
+    def s3(cls, bucket: Bucket, prefix: str) -> Self:
+        """What lies under a prefix of a bucket. Asks nothing yet."""
+        # Path style: with the endpoint that botocore names, it is right in every partition and on every other server.
+        backing = S3Store(
+            bucket.name,
+            prefix=prefix or None,
+            region=bucket.region,
+            endpoint=bucket.endpoint,
+            virtual_hosted_style_request=False,
+            conditional_put="etag",
+            credential_provider=_provider(bucket.credentials),
+            client_options=_client_options(bucket),
+        )
+        return cls(f"s3://{bucket.name}/{prefix}", backing)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, of a local store."""
+        return self._folder
+
+    def uri_of(self, path: str) -> str:
+        """The name by which other programs find the file."""
+        return self.uri + path
+
+    async def create(self, path: str, data: bytes) -> None:
+        """Write a file that must not exist, whole or not at all. Raises `Exists`.
+
+        A write that was heard of too late, and repeated, finds itself: equal bytes are no conflict.
+        """
+        try:
+            with _told(self.uri_of(path)):
+                if self._folder:
+                    await self._create_local(path, data)
+                else:
+                    await obstore.put_async(self._backing, path, data, mode="create")
+        except AlreadyExistsError:
+            if await self.read(path) != data:
+                raise Exists(path) from None
+
+    async def _create_local(self, path: str, data: bytes) -> None:
+        # obstore links the whole file into place, but syncs nothing: after a power failure it might be there, empty.
+        new = f"{path}.new-{os.urandom(4).hex()}"
+        await obstore.put_async(self._backing, new, data)
+        await self._sync(new)
+        try:
+            await obstore.rename_async(self._backing, new, path, overwrite=False)
+        except AlreadyExistsError:
+            await obstore.delete_async(self._backing, new)
+            raise
+        await self._sync(path)
+
+    async def refuses_to_replace(self, path: str) -> bool:
+        """Tell whether creating this file, which exists, is refused, as all that is exact here rests on."""
+        try:
+            with _told(self.uri_of(path)):
+                await obstore.put_async(self._backing, path, await self.read(path) or b"", mode="create")
+        except AlreadyExistsError:
+            return True
+        return False
+
+    async def put(self, path: str, file: IO[bytes] | bytes) -> None:
+        """Write a file whole, replacing what was there. A large one is an upload of several requests on S3."""
+        with _told(self.uri_of(path)):
+            await obstore.put_async(self._backing, path, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
+            await self._sync(path)
+
+    async def _sync(self, path: str) -> None:
+        if self._folder:
+            await to_thread.run_sync(_sync, self._folder, path)
+
+    async def read(self, path: str) -> bytes | None:
+        """All of a small file, None if there is none."""
+        try:
+            with _told(self.uri_of(path)):
+                answer = await obstore.get_async(self._backing, path)
+                return bytes(await answer.bytes_async())
+        except FileNotFoundError:
+            return None
+
+    async def fetch(self, path: str, file: IO[bytes]) -> None:
+        """Copy a file that must be there into a local one."""
+        try:
+            with _told(self.uri_of(path)):
+                answer = await obstore.get_async(self._backing, path)
+                async for piece in answer.stream(min_chunk_size=1 << 20):
+                    file.write(piece)
+        except FileNotFoundError:
+            raise Fatal("StoreFailed", f"{self.uri_of(path)}: is named by this run, and is not there") from None
+
+    async def exists(self, path: str) -> bool:
+        """Tell whether there is such a file."""
+        try:
+            with _told(self.uri_of(path)):
+                await obstore.head_async(self._backing, path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def list(self, folder: str) -> AsyncGenerator[Entry]:
+        """All files below a folder, in any order; consume under `aclosing`. `folder` ends with a slash, or is empty."""
+        with _told(self.uri_of(folder)):
+            async for entries in obstore.list(self._backing, folder.rstrip("/") or None):
+                for entry in entries:
+                    yield Entry(entry["path"], entry["size"], entry["last_modified"])
+
+    async def names(self, folder: str) -> Sequence[str]:
+        """Paths below a folder, sorted."""
+        return sorted([entry.path async for entry in self.list(folder)])
+
+    async def folders(self, folder: str) -> Sequence[str]:
+        """Names of the folders directly below a folder, sorted."""
+        with _told(self.uri_of(folder)):
+            listed = await obstore.list_with_delimiter_async(self._backing, folder.rstrip("/"))
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in listed["common_prefixes"])
+
+    async def delete(self, path: str) -> None:
+        """Remove a file; one that is not there is none the less removed."""
+        try:
+            with _told(self.uri_of(path)):
+                await obstore.delete_async(self._backing, path)
+        except FileNotFoundError:
+            return
+
+    def unfinished(self, older_than: timedelta) -> Iterator[Path]:
+        """Files that a killed process left half written in a local store, untouched for that long."""
+        if self._folder is None:
+            return
+        latest = (datetime.now(UTC) - older_than).timestamp()
+        for path in self._folder.rglob("*"):
+            if _UNFINISHED.search(path.name) and path.is_file() and path.stat().st_mtime < latest:
+                yield path
+
+
+def _provider(credentials: Callable[[], Awaitable[Credential]]) -> Any:  # noqa: ANN401  obstore types it by a protocol that is not importable at run time
+    async def provide() -> Credential:
+        return await credentials()
+
+    return provide
+
+
+def _client_options(bucket: Bucket) -> ClientConfig:
+    options: ClientConfig = {"allow_http": bucket.endpoint.startswith("http://"), "timeout": timedelta(minutes=5)}
+    if bucket.ca_bundle:
+        options["root_certificate"] = Path(bucket.ca_bundle).read_bytes()
+    return options
+
+
+def _sync(folder: Path, path: str) -> None:
+    """Make a file durable, and its name in every folder down to it: a new folder is a name in its parent's."""
+    names = [folder / path, *(folder / path).parents]
+    for name in names[: names.index(folder) + 1]:
+        fd = os.open(name, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _told(uri: str) -> Generator[None]:
+    """Failures of the store as `Fatal`, in one line; what a caller may expect passes."""
+    try:
+        yield
+    except (AlreadyExistsError, FileNotFoundError):
+        raise
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise Fatal("StoreDenied", f"{uri}: not allowed: {_reason(error)}") from error
+    except (BaseError, OSError) as error:
+        raise Fatal("StoreFailed", f"{uri}: {_reason(error)}; nothing more is published") from error
+
+
+def _reason(error: Exception) -> str:
+    """What the server says, else the first line of obstore's many."""
+    text = str(error).strip()
+    if said := _SAID.search(text):
+        return f"{said[1]}: {said[2]}"
+    return (text.splitlines() or [type(error).__name__])[0]

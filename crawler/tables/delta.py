@@ -1,0 +1,87 @@
+"""Delta Lake, through delta-rs: the rows are copied, for a Delta table keeps its files below its own folder."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+
+from crawler.errors import Fatal
+from crawler.runs.documents import Manifest
+from crawler.sinks.parquet import SCHEMA
+from crawler.store import Store
+
+_BATCH_ROWS = 1 << 16
+
+
+class Delta:
+    """See `Table`. `uri` is a folder or s3://…; `options` are delta-rs's, to reach it. Made with the first run."""
+
+    copies = True
+
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        self._uri = uri
+        self._options = dict(options)
+
+    def check(self) -> None:
+        """See `Table`."""
+        self.has("")
+
+    def has(self, run_id: str) -> bool:
+        """See `Table`."""
+        with self._told():
+            try:
+                return _table(self._uri, self._options).transaction_version(_application(run_id)) is not None
+            except TableNotFoundError:
+                return False
+
+    def add(self, store: Store, manifest: Manifest, parts: Sequence[str]) -> None:
+        """See `Table`. The application transaction is what makes it once: delta-rs refuses a second, racing one too.
+
+        https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
+        """
+        with self._told():
+            reader = pa.RecordBatchReader.from_batches(SCHEMA, _batches(parts))
+            marks = {
+                "crawler.run-id": manifest.run,
+                "crawler.status": manifest.status,
+                "crawler.manifest": store.uri_of(f"runs/{manifest.run}/manifest.json"),
+            }
+            write_deltalake(
+                self._uri,
+                reader,
+                mode="append",
+                storage_options=self._options,
+                commit_properties=CommitProperties(
+                    custom_metadata=marks, app_transactions=[Transaction(_application(manifest.run), 1)]
+                ),
+            )
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        try:
+            yield
+        except TableNotFoundError:
+            raise
+        # delta-rs raises its own errors, and those of Arrow and of the file system.
+        except Exception as error:
+            raise Fatal("TableFailed", f"--delta {self._uri}: {type(error).__name__}: {error}") from error
+
+
+def _table(uri: str, options: Mapping[str, str]) -> DeltaTable:
+    return DeltaTable(uri, storage_options=dict(options))
+
+
+def _application(run_id: str) -> str:
+    return f"crawler/{run_id}"
+
+
+def _batches(parts: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    for part in parts:
+        with pq.ParquetFile(part) as file:
+            for batch in file.iter_batches(_BATCH_ROWS):
+                yield from pa.Table.from_batches([batch]).cast(SCHEMA).to_batches()

@@ -1,0 +1,86 @@
+"""Apache Iceberg, through pyiceberg: the parts become files of the table as they are.
+
+The catalog is the user's own, by its name in `.pyiceberg.yaml` or PYICEBERG_CATALOG__NAME__… variables
+(https://py.iceberg.apache.org/configuration/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table as PyIcebergTable
+
+from crawler.errors import Fatal, UsageError
+from crawler.runs.documents import Manifest
+from crawler.sinks.parquet import SCHEMA
+from crawler.store import Store
+
+#: Snapshot properties, in the table's own history.
+RUN_ID, STATUS, MANIFEST = "crawler.run-id", "crawler.status", "crawler.manifest"
+
+
+class Iceberg:
+    """See `Table`. `name` is CATALOG:namespace.table; the table is made with the first run, the namespace is not."""
+
+    copies = False
+
+    def __init__(self, name: str) -> None:
+        catalog, separator, table = name.partition(":")
+        if not (catalog and separator and "." in table):
+            raise UsageError(f"--iceberg {name}: write it as catalog:namespace.table")
+        self._name = name
+        self._catalog_name = catalog
+        self._table_name = table
+
+    def check(self) -> None:
+        """See `Table`."""
+        with self._told():
+            namespace = self._table_name.rpartition(".")[0]
+            if not self._catalog().namespace_exists(namespace):
+                raise Fatal("TableFailed", f"--iceberg {self._name}: the catalog has no namespace {namespace}")
+
+    def has(self, run_id: str) -> bool:
+        """See `Table`."""
+        with self._told():
+            try:
+                table = self._catalog().load_table(self._table_name)
+            except NoSuchTableError:
+                return False
+            return _has(table, run_id)
+
+    def add(self, store: Store, manifest: Manifest, parts: Sequence[str]) -> None:
+        """See `Table`. Files that the table has already are refused: also when their snapshot has expired."""
+        with self._told():
+            table = self._catalog().create_table_if_not_exists(self._table_name, schema=SCHEMA)
+            if _has(table, manifest.run):
+                return
+            marks = {
+                RUN_ID: manifest.run,
+                STATUS: manifest.status,
+                MANIFEST: store.uri_of(f"runs/{manifest.run}/manifest.json"),
+            }
+            if parts:
+                table.add_files(list(parts), snapshot_properties=marks)
+
+    def _catalog(self) -> Catalog:
+        return load_catalog(self._catalog_name)
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        try:
+            yield
+        except Fatal:
+            raise
+        # Catalogs and file systems are plugins, and raise what they please.
+        except Exception as error:
+            raise Fatal("TableFailed", f"--iceberg {self._name}: {type(error).__name__}: {error}") from error
+
+
+def _has(table: PyIcebergTable, run_id: str) -> bool:
+    return any(
+        snapshot.summary is not None and snapshot.summary.additional_properties.get(RUN_ID) == run_id
+        for snapshot in table.metadata.snapshots
+    )
