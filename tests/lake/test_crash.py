@@ -1,0 +1,115 @@
+"""SIGKILL at random moments and at each write to the store, then the same command again: nothing lost, nothing twice.
+
+`make test` takes a few of each; `make crash` a hundred moments and every write (CRASHES=100).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from crawler.emulator import Emulator, Estate
+from tests.lake.conftest import KILLED, Place, Zygote
+
+CRASHES = int(os.environ.get("CRASHES", "0"))
+
+
+def command(place: Place, run_id: str) -> list[str]:
+    return ["--accounts", "accounts.yaml", "--output", place.output, "--run-id", run_id, "--quiet"]
+
+
+def check_unpublished_or_whole(place: Place, run_id: str, expected: Counter[object]) -> None:
+    """Nothing torn is visible: until the manifest is there, nothing that readers go by; then all of it."""
+    names = place.names()
+    if f"runs/{run_id}/manifest.json" in names:
+        assert place.rows(run_id) == expected
+    else:
+        ours = [name for name in names if f"/run={run_id}/" in name]
+        assert not [name for name in ours if name.endswith(("_SUCCESS", "symlink.txt"))]
+
+
+def check_published(place: Place, run_id: str, expected: Counter[object]) -> None:
+    assert place.rows(run_id) == expected
+    ledger = place.ledger(run_id)
+    units = {(line["registryId"], line["region"], line["repositoryName"]) for line in ledger}
+    assert len(units) == len(ledger), "a unit has two lines"
+    assert sum(line["rows"] for line in ledger) == expected.total()
+    manifest = place.manifest(run_id)
+    assert manifest
+    data = {name for name in place.names() if name.startswith("data/")}
+    success = f"data/date={manifest['date']}/run={run_id}/_SUCCESS"
+    assert data == {*(part["path"] for part in manifest["parts"]), success}
+    links = [name for name in place.names() if name.endswith("symlink.txt")]
+    assert len(place.read(links[0]).splitlines()) == len(manifest["parts"])
+
+
+def go_on(program: Zygote, place: Place, run_id: str) -> None:
+    assert program.run(*command(place, run_id)) == 0, program.said()
+
+
+def test_at_each_write(program: Zygote, place: Place, estate: Estate) -> None:
+    """Each run is killed at one write, before or after it, and then goes on to its end."""
+    expected = Counter(estate.rows())
+    step, at, killed = (1 if CRASHES else 17), 1, 0
+    while True:
+        run_id = f"w{at}"
+        code = program.run(*command(place, run_id), kill_at_write=at)
+        if code != KILLED:
+            assert code == 0, program.said()
+            break
+        killed += 1
+        check_unpublished_or_whole(place, run_id, expected)
+        go_on(program, place, run_id)
+        assert place.rows(run_id) == expected
+        at += step
+    assert killed >= (12 if CRASHES else 2)
+    check_published_alone(program, place, expected)
+
+
+def check_published_alone(program: Zygote, place: Place, expected: Counter[object]) -> None:
+    """One more run, in a place of its own, looked at in every detail."""
+    alone = Place(f"{place.output}alone/", place.folder / "alone" if place.folder else None, place.s3)
+    assert program.run(*command(alone, "r"), kill_at_write=20) in (KILLED, 0)
+    go_on(program, alone, "r")
+    check_published(alone, "r", expected)
+
+
+@pytest.mark.parametrize("seed", range(max(CRASHES // 2, 1)))
+def test_at_a_random_moment(program: Zygote, place: Place, estate: Estate, seed: int) -> None:
+    """Killed up to three times, at moments drawn from all of a run's length."""
+    moments = random.Random(seed)  # noqa: S311  (repeatable, and no secret)
+    expected = Counter(estate.rows())
+    for _ in range(moments.randrange(1, 4)):
+        code = program.run(*command(place, "r"), kill_after=moments.uniform(0.05, 1.6))
+        assert code in (KILLED, 0), program.said()
+        check_unpublished_or_whole(place, "r", expected)
+    go_on(program, place, "r")
+    check_published(place, "r", expected)
+
+
+def requests(emulator: Emulator) -> int:
+    return int(emulator.stats()["requests"].get("ecr:ListImages", 0))
+
+
+def test_a_resume_redoes_no_more_than_was_in_flight(program: Zygote, place: Place, emulator: Emulator) -> None:
+    """Killed when most of its requests were answered, a run asks again for little of what it had been told.
+
+    At most the repositories that were being listed, and those that the newest checkpoint was too young for.
+    """
+    paced = ["--max-rps", "8", "--requests-per-target", "2"]
+    before = requests(emulator)
+    started = time.monotonic()
+    assert program.run(*command(place, "whole"), *paced) == 0
+    whole, seconds = requests(emulator) - before, time.monotonic() - started
+    before = requests(emulator)
+    assert program.run(*command(place, "r"), *paced, kill_after=0.8 * seconds) == KILLED
+    done = requests(emulator) - before
+    assert done > 0.3 * whole, "killed before it had well begun"
+    before = requests(emulator)
+    go_on(program, place, "r")
+    again = requests(emulator) - before
+    assert again - (whole - done) <= 0.2 * whole

@@ -1,0 +1,88 @@
+"""Starts the program again and again by forking, so that a hundred crashes cost a hundred crawls and not their imports.
+
+Reads orders as lines of JSON from standard input, and answers each with the exit status, as `waitpid` gives it.
+
+`kill_at_write` N ends the program by SIGKILL at its N-th write to the store: before the write where N is odd, after it
+where N is even. `kill_after` does so after that many seconds. Parts end early, so that there is something to resume.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import obstore
+
+import crawler.job
+import crawler.publication  # noqa: F401  (what the program would import later)
+from crawler import cli
+from crawler.sinks import parts
+
+_WRITES = ("put_async", "rename_async", "delete_async")
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait()
+
+
+def _deadly(write: Callable[..., Awaitable[Any]], countdown: list[int]) -> Callable[..., Awaitable[Any]]:
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        countdown[0] -= 2
+        if countdown[0] == -1:
+            _die()
+        done = await write(*args, **kwargs)
+        if countdown[0] == 0:
+            _die()
+        return done
+
+    return counted
+
+
+def _be_the_program(order: dict[str, Any]) -> None:
+    os.environ.update(order["environment"])
+    os.chdir(order["folder"])
+    log = os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 2)
+    os.dup2(log, 1)
+    sizes = parts.Sizes(seconds=order["checkpoint"], share=0.0, part=order.get("part", 1 << 26), memory=1 << 16)
+    parts.Sizes = lambda: sizes  # type: ignore[assignment,misc]
+    if at := order.get("kill_at_write"):
+        countdown = [at]
+        for name in _WRITES:
+            setattr(obstore, name, _deadly(getattr(obstore, name), countdown))
+    sys.argv = ["crawler", *order["arguments"]]
+    cli.main()
+
+
+def main() -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            try:
+                _be_the_program(order)
+            except SystemExit as ended:
+                os._exit(ended.code if isinstance(ended.code, int) else 1)
+            except BaseException:  # noqa: BLE001  (whatever it is, two of us must not go on)
+                import traceback  # noqa: PLC0415
+
+                traceback.print_exc()
+                os._exit(99)
+            os._exit(0)
+        if (seconds := order.get("kill_after")) is not None:
+            time.sleep(seconds)
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{status}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
