@@ -124,17 +124,7 @@ class Api:
 
         # Signed when it is its turn: AWS refuses signatures that are minutes old.
         answer = await self._rates.of(service, operation, region, caller).run(send)
-        parser = create_parser(prepared.model.service_model.resolved_protocol)
-        response = {"status_code": answer.status, "headers": answer.headers, "body": answer.body}
-        try:
-            parsed = parser.parse(response, prepared.model.output_shape)
-        except (ResponseParserError, ValueError, TypeError, LookupError, AttributeError) as error:
-            raise malformed(answer.body, f"a {operation} result") from error
-        # botocore makes an empty list of a missing XML member; what we ask in XML is never empty.
-        in_xml = prepared.model.service_model.resolved_protocol in ("query", "ec2")
-        if parsed.get(wanted) is None or (in_xml and not parsed[wanted]):
-            raise malformed(answer.body, f"a {operation} result with {wanted}")
-        return parsed
+        return read(prepared.model, answer, wanted)
 
     async def endpoint(
         self, profile: str | None, service: str, region: str, operation: str, params: Mapping[str, Any]
@@ -195,6 +185,21 @@ class Api:
 
 def _bytes(body: str | bytes | None) -> bytes:
     return body.encode() if isinstance(body, str) else body or b""
+
+
+def read(model: OperationModel, answer: Response, wanted: str) -> dict[str, Any]:
+    """The parsed result of an operation, which holds the member `wanted`. Raises `Transient` for anything else."""
+    protocol = model.service_model.resolved_protocol
+    response = {"status_code": answer.status, "headers": answer.headers, "body": answer.body}
+    try:
+        parsed: dict[str, Any] = create_parser(protocol).parse(response, model.output_shape)
+    except (ResponseParserError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise malformed(answer.body, f"a {model.name} result") from error
+    # botocore makes an empty list of a missing XML member; what we ask in XML is never empty.
+    in_xml = protocol in ("query", "ec2")
+    if parsed.get(wanted) is None or (in_xml and not parsed[wanted]):
+        raise malformed(answer.body, f"a {model.name} result with {wanted}")
+    return parsed
 
 
 class _Answer(NamedTuple):

@@ -204,7 +204,7 @@ def _decode(body: bytes) -> object:
     try:
         # What orjson refuses may still be JSON: "\ud800" alone is, and such names must not be lost.
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets within brackets without end
         return None
 
 

@@ -174,7 +174,7 @@ def _code_and_message(headers: Mapping[str, str], body: bytes) -> tuple[str, str
     else:
         try:
             document: object = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):  # brackets within brackets without end
             document = None
         if isinstance(document, dict):
             fields = cast("dict[str, Any]", document)
@@ -201,7 +201,7 @@ def _skew(headers: Mapping[str, str], now: float) -> float:
     """Local minus server time in seconds; 0 where the server does not say."""
     try:
         return now - parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of twenty digits
         return 0.0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from crawler.aws.keys import ProfileKeys, RoleKeys, Source, with_keys
 from crawler.aws.signing import Keys
+from crawler.errors import Transient
 from crawler.model import Account, Identity
 
 if TYPE_CHECKING:
@@ -69,8 +70,11 @@ class Identities:
             wanted="Credentials",
         )
         given = cast("dict[str, Any]", answer["Credentials"])
-        ends = cast("datetime", given["Expiration"])
-        return Keys(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], ends.timestamp())
+        try:
+            ends = cast("datetime", given["Expiration"])
+            return Keys(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], ends.timestamp())
+        except KeyError as error:
+            raise Transient("MalformedResponse", f"sts:AssumeRole of {role}: credentials without {error}") from error
 
     async def of(self, account: Account) -> Source:
         """The keys that open the account. Sends nothing; raises `CrawlError` for a profile that is not configured."""

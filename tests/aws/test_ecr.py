@@ -71,6 +71,8 @@ async def test_an_accounts_own_filters_win(monkeypatch: pytest.MonkeyPatch) -> N
         b"",
         b"null",
         b"[]",
+        b"[" * 100_000,
+        b'{"imageIds":' * 100_000,
         b"{}",
         b'"text"',
         b"<html></html>",

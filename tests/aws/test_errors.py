@@ -154,3 +154,23 @@ def test_messages_hold_no_secrets() -> None:
 def test_long_and_odd_messages() -> None:
     assert printable("a\nb\x1b[31m\u2028") == "a\\nb\\x1b[31m\\u2028"
     assert len(printable("word " * 5000)) == 500
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b'{"message":' * 100_000, b'{"__type":"ThrottlingException","x":' + b"[" * 9000]
+)
+def test_an_error_nested_without_end_is_one_of_ours(body: bytes) -> None:
+    assert isinstance(translate(400, {}, body, doing="x"), CrawlError)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 1 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 1 Jan 2020 00:00:00 +99999999999999",
+        "Mon, 1 Jan 0001 00:00:00 -0000",
+    ],
+)
+def test_a_date_that_no_clock_knows_is_one_of_ours(date: str) -> None:
+    answer = {"x-amzn-errortype": "RequestTimeTooSkewed", "date": date}
+    assert isinstance(translate(403, answer, b"", doing="x"), CrawlError)

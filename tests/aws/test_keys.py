@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 
 import anyio
@@ -132,6 +133,20 @@ async def test_a_hiccup_of_sts_is_retried_and_not_remembered(monkeypatch: pytest
         assert not caught.value.retryable  # its three attempts were made
         await registries.open(target(ROLE))
         assert server.count("AssumeRole") == 4
+
+
+@pytest.mark.parametrize("member", ["Expiration", "AccessKeyId", "SecretAccessKey", "SessionToken"])
+async def test_credentials_that_are_not_whole_are_an_error_of_ours(
+    member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = assumed().partition(b"\r\n\r\n")[2]
+
+    def reply(_: Request) -> Reply:
+        return answer(re.sub(f"<{member}>.*</{member}>".encode(), b"", body))
+
+    async with registries_at(reply, monkeypatch) as (registries, _):
+        with pytest.raises(CrawlError, match=f"MalformedResponse.*{member}"):
+            await registries.open(target(ROLE))
 
 
 async def test_a_wrong_clock_is_fatal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ class ServiceModel:
     def resolved_protocol(self) -> str: ...
 
 class OperationModel:
+    name: str
     @property
     def service_model(self) -> ServiceModel: ...
     @property
