@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import subprocess
 from pathlib import Path
 
 import anyio
@@ -16,6 +15,7 @@ from crawler.aws.exchange import Response, serialize
 from crawler.aws.http import Pool, route, tls_context
 from crawler.errors import CrawlError, Transient
 from tests.aws.server import CLOSE, Reply, Request, answer, serving
+from tests.certificates import certify
 
 pytestmark = pytest.mark.anyio
 
@@ -167,24 +167,19 @@ async def test_bad_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_tls(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    options = ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", key, "-out", certificate, *options]
-    await anyio.run_process([str(part) for part in command], stderr=subprocess.DEVNULL)
-    context = http.ssl.SSLContext(http.ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    certificate = await anyio.to_thread.run_sync(certify, tmp_path)
 
     def reply(_: Request) -> Reply:
         return answer(b"safe")
 
-    async with serving(reply, context) as server:
+    async with serving(reply, certificate.server) as server:
         with pytest.raises(CrawlError) as caught:
             await exchange(server.url)
         assert (caught.value.code, caught.value.retryable) == ("CertificateRefused", False)
         assert "AWS_CA_BUNDLE" in caught.value.message
         assert server.requests == []
         async with Pool(connections=1, timeout=20) as pool:
-            assert (await pool.request("POST", route(server.url, str(certificate)), {}, b"")).body == b"safe"
+            assert (await pool.request("POST", route(server.url, str(certificate.bundle)), {}, b"")).body == b"safe"
 
 
 def test_requests_as_http_has_them() -> None:

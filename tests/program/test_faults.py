@@ -1,91 +1,52 @@
-"""Every fault of the emulator, on the whole program and real sockets: one repository for each, in two crawls.
+"""Every fault of the emulator, once and for ever, over plain HTTP and TLS; then those that need a place of their own.
 
-In the first, each strikes its repository once, and nothing may be lost. In the second each never ends, and nothing
-else may suffer. Bystanders are crawled along; the rows are held against the estate.
+Where a fault strikes once nothing may be lost; where it never ends nothing else may suffer. See `fault_matrix`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from crawler.emulator import FAULTS, Account, Estate, Options, Repository, Rule, running
-from crawler.emulator.images import MIXED, Series
-from tests.program.conftest import Crawled, Program, Row
-
-ACCOUNT, OTHER = "000000000001", "000000000002"
-REGION = "eu-west-1"
-BYSTANDER = "bystander"
-
-#: These end the run, or need a place of their own, and have their own tests below.
-ALONE = {"time-too-skewed", "session-ended", "unrecognized-client"}
-#: Nothing to survive when they strike once, because one is for ever.
-PERMANENT = {
-    "repository-deleted": "GONE",
-    "access-denied": "DENIED",
-    "access-denied-resource-policy": "DENIED",
-    "invalid-signature": "DENIED",
-    "redirect": "FAILED",
-    "same-token": "FAILED",
-    "cycling-tokens": "FAILED",
-    "endless-tokens": "FAILED",
-    "endless-empty-pages": "FAILED",
-}
-HARMLESS = {"chunked-body", "gzip-body", "empty-page", "empty-token", "answered-twice"}
-THROTTLES = {"throttling", "throttling-429", "limit-exceeded"}
-ONCE = sorted(FAULTS.keys() - ALONE - PERMANENT.keys())
-# An empty page before every page never ends; for ever is what it is called elsewhere.
-ALWAYS = sorted(FAULTS.keys() - ALONE - {"endless-tokens", "empty-page"})
+from crawler.emulator import Account, Estate, Options, Repository, Rule, running
+from crawler.emulator.images import Series
+from tests.certificates import Certificate, certify
+from tests.program.conftest import Program
+from tests.program.fault_matrix import (
+    ACCOUNT,
+    ALWAYS,
+    ATTEMPTS,
+    BOUND,
+    BYSTANDER,
+    HARMLESS,
+    ONCE,
+    OTHER,
+    REGION,
+    SCHEMES,
+    Case,
+    crawl,
+    estate,
+    lasting_outcome,
+    struck_always,
+    struck_once,
+)
 
 
-def estate(names: list[str]) -> Estate:
-    repositories = {name: Repository(name, Series(name, 2500, MIXED)) for name in [*names, BYSTANDER]}
-    return Estate(
-        [
-            Account(ACCOUNT, "struck", repositories={REGION: repositories}),
-            Account(OTHER, "other", repositories={REGION: {BYSTANDER: Repository(BYSTANDER, Series("o", 10, MIXED))}}),
-        ],
-        regions=[REGION],
-    )
-
-
-class Case(NamedTuple):
-    crawled: Crawled
-    truth: Counter[Row]
-    redirected: list[dict[str, object]]
-
-    def rows(self, repository: str) -> tuple[Counter[Row], Counter[Row]]:
-        """What was delivered of a repository of the struck account, and what there is."""
-        return tuple(
-            Counter({row: n for row, n in rows.items() if row[0] == ACCOUNT and row[2] == repository})
-            for rows in (self.crawled.rows, self.truth)
-        )
-
-
-def crawl(folder: Path, world: Estate, rules: list[Rule], *arguments: str) -> Case:
-    program = Program(folder)
-    with running(world, Options(faults=rules, seed=1)) as emulator:
-        program.environment |= emulator.environment()
-        only = "".join(f"- {{account_id: {id_}, role: inventory, regions: [{REGION}]}}\n" for id_ in (ACCOUNT, OTHER))
-        crawled = program.crawl(f"accounts:\n{only}", "--timeout", "1", *arguments)
-        truth = Counter(tuple(row) for row in world.rows())
-        return Case(crawled, truth, emulator.stats()["redirected"])
+@pytest.fixture(scope="module", params=SCHEMES)
+def certificate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Certificate | None:
+    return certify(tmp_path_factory.mktemp("certificate")) if request.param == "https" else None
 
 
 @pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    rules = [Rule(fault=name, operation="ListImages", repository=name) for name in ONCE]
-    return crawl(tmp_path_factory.mktemp("once"), estate(ONCE), rules)
+def once(certificate: Certificate | None, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return struck_once(tmp_path_factory.mktemp("once"), certificate)
 
 
 @pytest.fixture(scope="module")
-def always(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    rules = [Rule(fault=name, operation="ListImages", repository=name, times=0) for name in ALWAYS]
-    return crawl(tmp_path_factory.mktemp("always"), estate(ALWAYS), rules, "--attempts", "2")
+def always(certificate: Certificate | None, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return struck_always(tmp_path_factory.mktemp("always"), certificate)
 
 
 @pytest.mark.parametrize("fault", ONCE)
@@ -96,6 +57,7 @@ def test_a_fault_that_passes_loses_nothing(once: Case, fault: str) -> None:
     assert found == there
     assert line["restarts"] == (fault == "token-rejected")
     assert (line["attempts"] > line["pages"]) == (fault not in HARMLESS | {"expired-token"}), line
+    assert line["seconds"] < BOUND
 
 
 def test_faults_that_pass_leave_a_complete_run(once: Case) -> None:
@@ -108,16 +70,15 @@ def test_faults_that_pass_leave_a_complete_run(once: Case) -> None:
 def test_a_fault_that_stays_is_told_and_never_called_complete(always: Case, fault: str) -> None:
     found, there = always.rows(fault)
     line = always.crawled.line(fault)
-    expected = "OK" if fault in HARMLESS else "THROTTLED" if fault in THROTTLES else PERMANENT.get(fault, "FAILED")
-    if fault == "expired-token":
-        expected = "DENIED"
+    expected = lasting_outcome(fault)
     assert line["outcome"] == expected, line
     assert set(found) <= set(there)
     assert (found == there) == (expected == "OK")
     if expected != "OK":
         assert line["code"]
         assert line["message"]
-    assert line["attempts"] <= 2 * (line["pages"] + 1), "the calls it costs are bounded"
+    assert line["attempts"] <= ATTEMPTS * (line["pages"] + 1), "the calls it costs are bounded"
+    assert line["seconds"] < BOUND
 
 
 def test_faults_that_stay_harm_no_one_else(always: Case) -> None:
@@ -131,7 +92,7 @@ def test_faults_that_stay_harm_no_one_else(always: Case) -> None:
 
 
 def test_a_redirect_is_never_followed(always: Case) -> None:
-    assert always.redirected == []
+    assert always.stats["redirected"] == []
     assert "edirect" in always.crawled.line("redirect")["code"]
 
 
@@ -167,6 +128,7 @@ def test_a_session_that_ends_in_mid_crawl_is_renewed_once_for_all(tmp_path: Path
     case = crawl(tmp_path, estate(names), [rule])
     assert case.crawled.code == 0, case.crawled.stderr
     assert case.crawled.rows == case.truth
+    assert case.stats["requests"]["sts:AssumeRole"] == 3, "one for each account, and one for all who waited"
 
 
 def test_a_wrong_clock_stops_the_run_early(tmp_path: Path) -> None:
@@ -193,20 +155,55 @@ def test_a_region_is_disabled_only_where_another_one_answered(
 
 
 @pytest.fixture
-def refusing_port() -> Iterator[int]:
+def nobody() -> Iterator[str]:
     import socket  # noqa: PLC0415
 
     with socket.socket() as bound:  # bound, and nobody listens
         bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
-def test_an_endpoint_that_refuses_connections(program: Program, refusing_port: int) -> None:
-    program.environment |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{refusing_port}",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [("refused", "ConnectionBroken"), ("no such host", "UnknownHost"), ("another's certificate", "CertificateRefused")],
+)
+def test_an_endpoint_that_is_not_there_fails_its_target_and_no_other(
+    program: Program, nobody: str, tmp_path: Path, where: str, code: str
+) -> None:
+    world = estate(["app"])
+    urls = {"refused": nobody, "no such host": "https://example.invalid"}
+    with running(world) as emulator, running(world, Options(tls=certify(tmp_path).server)) as stranger:
+        environment = emulator.environment()
+        config = tmp_path / "config"
+        config.write_text(
+            f"""
+            [profile broken]
+            endpoint_url = {urls.get(where, stranger.url)}
+            aws_access_key_id = a
+            aws_secret_access_key = b
+            [profile hub]
+            endpoint_url = {emulator.url}
+            aws_access_key_id = {environment.pop("AWS_ACCESS_KEY_ID")}
+            aws_secret_access_key = {environment.pop("AWS_SECRET_ACCESS_KEY")}
+            [profile sound]
+            endpoint_url = {emulator.url}
+            role_arn = arn:aws:iam::{OTHER}:role/inventory
+            source_profile = hub
+            """.replace("            ", "")
+        )
+        del environment["AWS_ENDPOINT_URL"]  # it would win over those of the profiles
+        # Whatever would go to AWS all the same ends at a port of ours.
+        environment |= {"AWS_CONFIG_FILE": str(config), "HTTPS_PROXY": nobody, "NO_PROXY": "127.0.0.1,.invalid"}
+        program.environment |= environment | {"no_proxy": environment["NO_PROXY"]}
+        entries = [(ACCOUNT, "broken"), (OTHER, "sound")]
+        accounts = "".join(f"- {{account_id: {id_}, profile: {how}, regions: [{REGION}]}}\n" for id_, how in entries)
+        crawled = program.crawl(f"accounts:\n{accounts}", "--attempts", "2")
+    assert crawled.code == 3, crawled.stderr
+    assert crawled.outcomes() == {
+        (ACCOUNT, REGION, None): "FAILED",
+        (OTHER, REGION, None): "OK",
+        (OTHER, REGION, BYSTANDER): "OK",
     }
-    crawled = program.crawl("accounts: [{account_id: '000000000001', regions: [eu-west-1]}]\n", "--attempts", "2")
-    assert crawled.code == 3
-    assert crawled.line(None)["outcome"] == "FAILED"
+    assert [line["code"] for line in crawled.ledger if line["outcome"] == "FAILED"] == [code]
+    assert {row[0] for row in crawled.rows} == {OTHER}
+    assert crawled.rows.total() == sum(row[0] == OTHER for row in world.rows())
