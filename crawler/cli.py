@@ -12,7 +12,7 @@ from cyclopts.config import Env
 
 from crawler import __version__, lake, prepare
 from crawler.errors import UsageError
-from crawler.model import COMPLETE, ImageStatus, Outcome, TagStatus
+from crawler.model import COMPLETE, ImageStatus, Outcome, Split, TagStatus
 
 _WHAT = Group("What to crawl", sort_key=1)
 _WHERE = Group("Where results go", sort_key=2)
@@ -149,6 +149,21 @@ def crawl(
             help="Part of the rate that AWS grants to use, once it is known; 0.5 leaves half to others.",
         ),
     ] = 1.0,
+    hints: Annotated[
+        str | None,
+        Parameter(
+            group=_HOW,
+            allow_leading_hyphen=True,
+            help="File in which a run leaves the rates and the long repositories that it found, for the next.",
+        ),
+    ] = None,
+    split_chains: Annotated[
+        Literal["no", "tags", "all"],
+        Parameter(
+            group=_HOW,
+            help="List what the hints call long in parts at once: by tag status, or also by image status. See README.",
+        ),
+    ] = "no",
     timeout: Annotated[
         float, Parameter(group=_HOW, validator=_positive, help="Seconds for one request; then it is tried again.")
     ] = 60.0,
@@ -201,6 +216,8 @@ def crawl(
         requests_per_target=requests_per_target,
         max_rps=max_rps,
         rate_share=rate_share,
+        hints=hints,
+        split_chains=Split(split_chains),
         timeout=timeout,
         attempts=attempts,
         page_timeout=page_timeout,

@@ -14,8 +14,9 @@ import anyio
 from crawler.errors import ChainBroken, CrawlError, Denied, Fatal, KeysUnknown, Transient
 from crawler.fanout import for_each, take
 from crawler.governor import Governor, of_target
+from crawler.hints import Hints, Memory
 from crawler.ledger import Ledger
-from crawler.listing import list_chain
+from crawler.listing import list_parts
 from crawler.model import (
     INTERRUPTED,
     NOT_REACHED,
@@ -26,7 +27,9 @@ from crawler.model import (
     ItemT,
     Organization,
     Outcome,
+    Part,
     Result,
+    Split,
     Target,
     Unit,
 )
@@ -44,15 +47,26 @@ class Limits:
     `targets_at_once` targets are open at a time, over all accounts, and as many accounts. Each has at most
     `requests_per_target` requests in flight, and twice as many repositories begun, so that one that waits to retry
     leaves its slot to another. `max_rps` is a ceiling for each target, None for none; an account's own wins.
-    `rate_share` is the part of what AWS grants that is asked for.
+    `rate_share` is the part of what AWS grants that is asked for; long repositories are listed in the parts of `split`.
     """
 
     targets_at_once: int = 32
     requests_per_target: int = 8
     max_rps: float | None = None
     rate_share: float = 1.0
+    split: Split = Split.NO
     target_seconds: float = 6 * 3600.0
     restarts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A target whose repositories are being crawled."""
+
+    target: Target
+    registry: Registry
+    governor: Governor
+    memory: Memory
 
 
 class Crawl:
@@ -60,11 +74,21 @@ class Crawl:
 
     Rows go to `sink`, the outcome of every unit to `ledger`. Only what no later unit could survive leaves as an
     exception: `Fatal`, a bug, or a cancellation; then too, every unit that was known has its line. `regions` and
-    `repositories` tell which globs of `wanted` have matched none.
+    `repositories` tell which globs of `wanted` have matched none. What `hints` know to be long is begun first, and they
+    learn what this run finds.
     """
 
     def __init__(
-        self, registries: Registries, sink: Sink, ledger: Ledger, *, limits: Limits, policy: RetryPolicy, wanted: Filter
+        self,
+        registries: Registries,
+        sink: Sink,
+        ledger: Ledger,
+        *,
+        limits: Limits,
+        policy: RetryPolicy,
+        wanted: Filter,
+        hints: Hints | None = None,
+        governors: Callable[..., tuple[Governor, Governor]] = of_target,
     ) -> None:
         self._registries = registries
         self._sink = sink
@@ -72,13 +96,15 @@ class Crawl:
         self._limits = limits
         self._policy = policy
         self._wanted = wanted
+        self._hints = hints or Hints()
+        self._governors = governors
         self.regions = Unmatched(wanted.regions)
         self.repositories = Unmatched(wanted.repositories)
         self._targets = anyio.Semaphore(limits.targets_at_once, fast_acquire=True)
 
     async def accounts(self, accounts: Iterable[Account]) -> None:
         """Crawl these accounts."""
-        waiting = deque(accounts)
+        waiting = deque(sorted(accounts, key=self._hints.seconds, reverse=True))
         try:
             async with aclosing(take(waiting)) as taken:
                 await for_each(self._account, taken, at_once=self._limits.targets_at_once)
@@ -120,7 +146,8 @@ class Crawl:
 
         result, _ = await self._settle(Unit(account, account.account_id), find_targets)
         if result.outcome is Outcome.OK:
-            left = deque(target for target in targets if not self._sink.holds(target))
+            longest_first = sorted(targets, key=lambda target: self._hints.of(target).seconds(), reverse=True)
+            left = deque(target for target in longest_first if not self._sink.holds(target))
             # What an earlier attempt holds of the account was an answer to it.
             await self._targets_of(left, enabled, answered=len(left) < len(targets))
         else:
@@ -160,10 +187,13 @@ class Crawl:
 
     async def _target(self, target: Target) -> tuple[Result, CrawlError | None]:
         limits = self._limits
-        listing, governor = of_target(
+        known = self._hints.of(target)
+        learned = known.copy()
+        listing, images = self._governors(
             slots=limits.requests_per_target,
             max_rps=target.account.max_rps or limits.max_rps,
             share=limits.rate_share,
+            known=known.rates,
         )
         waiting: deque[str] = deque()
 
@@ -176,6 +206,9 @@ class Crawl:
                         raise ChainBroken("RepeatedPage", f"page {chain.pages} names only repositories named before")
                     seen.update(new)
                     self.repositories.see(new)
+                    # A chain is as long as it is: it shall not begin last, on whatever page its name will be.
+                    long = known.long_repositories() if chain.pages == 1 else []
+                    new = [*long, *(name for name in new if name not in known.repositories)]
                     waiting.extend(
                         name
                         for name in new
@@ -186,7 +219,7 @@ class Crawl:
 
         async def list_repositories(chain: Chain) -> Outcome:
             registry = await self._registries.open(target)
-            crawl_repository = partial(self._repository, target, registry, governor)
+            crawl_repository = partial(self._repository, _Open(target, registry, images, learned))
             fetch = self._persistent(registry.repositories(), listing, chain)
             with anyio.CancelScope(deadline=anyio.current_time() + self._limits.target_seconds) as time:
                 async with aclosing(names(fetch, chain)) as wanted:
@@ -195,24 +228,33 @@ class Crawl:
                 raise Transient("TargetTimeout", f"not done within {self._limits.target_seconds:g} s")
             return Outcome.OK if chain.items else Outcome.EMPTY
 
+        whole = False
         try:
-            return await self._settle(Unit.of(target), list_repositories)
+            result, error = await self._settle(Unit.of(target), list_repositories)
+            whole = error is None
+            return result, error
         finally:
+            learned.learned(listing.pace.quota, images.pace.quota)
+            self._hints.keep(target, learned, whole=whole)
             for name in waiting:
                 await self._ledger.record(missed(Unit.of(target, name)))
 
-    async def _repository(self, target: Target, registry: Registry, governor: Governor, name: str) -> None:
-        def persistent(chain: Chain) -> Fetch[ImageId]:
-            return self._persistent(registry.images(name), governor, chain)
+    async def _repository(self, at: _Open, name: str) -> None:
+        split = self._limits.split if name in at.memory.repositories else Split.NO
+
+        def begin(part: Part, chain: Chain) -> Fetch[ImageId]:
+            return self._persistent(at.registry.images(name, part), at.governor, chain)
 
         async def list_images(rows: Rows, chain: Chain) -> Outcome:
-            await list_chain(persistent, rows, chain, restarts=self._limits.restarts)
+            begins = [partial(begin, part) for part in at.registry.parts(split)]
+            await list_parts(begins, rows, chain, restarts=self._limits.restarts)
             return Outcome.OK if chain.items else Outcome.EMPTY
 
-        with self._sink.repository(target, name) as rows:
-            result, error = await self._settle(Unit.of(target, name), partial(list_images, rows))
+        with self._sink.repository(at.target, name) as rows:
+            result, error = await self._settle(Unit.of(at.target, name), partial(list_images, rows))
             if error is None:
                 rows.commit(result)
+        at.memory.listed(name, result)
         await self._ledger.record(result)
 
     def _persistent(self, fetch: Fetch[ItemT], governor: Governor, chain: Chain) -> Fetch[ItemT]:
@@ -226,6 +268,7 @@ class Crawl:
         What ends more than the unit (a cancellation, a `Fatal`, a bug) is recorded for it, and goes on.
         """
         chain = Chain()
+        self._ledger.running[id(chain)] = chain
         started = anyio.current_time()
         error: CrawlError | None = None
 
@@ -244,6 +287,8 @@ class Crawl:
             message = f"the run, or its target, stopped before it ended{trouble}"
             await self._ledger.record(ended(Outcome.FAILED, INTERRUPTED, message))
             raise
+        finally:
+            del self._ledger.running[id(chain)]
         # Only a repository can be gone. A target that says so has not been listed, and must not count as complete.
         gone_at_large = error.outcome is Outcome.GONE and unit.repository is None
         return ended(Outcome.FAILED if gone_at_large else error.outcome, error.code, error.message), error

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import TypeVar, TypeVarTuple
 
 import anyio
 
 from crawler.errors import CrawlError, Throttled
-from crawler.model import Fetch, Page
-from crawler.pace import Ceiling, Pace
+from crawler.model import OPERATIONS, Fetch, Page
+from crawler.pace import Ceiling, Pace, Quota
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -74,12 +75,17 @@ class Governor:
                 await anyio.sleep(min(seconds, LONGEST_SLEEP))
 
 
-def of_target(*, slots: int, max_rps: float | None, share: float) -> tuple[Governor, Governor]:
+def of_target(
+    *, slots: int, max_rps: float | None, share: float, known: Mapping[str, Quota] = MappingProxyType({})
+) -> tuple[Governor, Governor]:
     """The governors of DescribeRepositories and ListImages in one registry.
 
-    Each operation has a rate of its own at AWS. `slots` and `max_rps` hold for both together.
+    Each operation has a rate of its own at AWS, which may be `known`. `slots` and `max_rps` hold for both together.
     """
     shared = anyio.Semaphore(slots, fast_acquire=True)
     ceiling = Ceiling(max_rps) if max_rps else None
-    listing, images = (Governor(slots=shared, pace=Pace(ceiling=ceiling, share=share)) for _ in range(2))
+    listing, images = (
+        Governor(slots=shared, pace=Pace(known=known.get(operation), ceiling=ceiling, share=share))
+        for operation in OPERATIONS
+    )
     return listing, images

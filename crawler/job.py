@@ -26,6 +26,8 @@ from crawler.crawl import Crawl
 from crawler.destination import AlreadyPublished, Destination, StreamDestination
 from crawler.engines.local import Stop
 from crawler.errors import CrawlError, Fatal, UsageError
+from crawler.hints import Hints
+from crawler.hints_file import HintsFile, estate
 from crawler.ledger import Ledger
 from crawler.model import Account, Outcome, Result, Unit
 from crawler.progress import progress
@@ -43,8 +45,10 @@ def start(settings: Settings) -> int:
     """Run to the end and return the exit code. Raises `UsageError` before anything was asked of AWS."""
     _raise_descriptors()
     # Reading and opening may block (a terminal, a pipe without a reader). Out of the event loop, Ctrl-C ends that.
-    file, text = _read(settings)
+    everything, text = _read(settings)
+    file = _selected(settings, everything)
     with ExitStack() as files:
+        hints = files.enter_context(HintsFile(settings.hints, estate(everything), settings.selection()))
         # All are opened before the first request: what cannot be written shall not cost a night.
         if settings.publishes:
             place = _place(settings, text)
@@ -53,7 +57,7 @@ def start(settings: Settings) -> int:
         ledger_file = files.enter_context(Output(settings.ledger)) if settings.ledger else None
         report_file = files.enter_context(Output(settings.report)) if settings.report else None
         shown = files.enter_context(unblocked())
-        main = partial(run, settings, file, place, ledger_file, report_file, shown=shown)
+        main = partial(run, settings, file, place, ledger_file, report_file, hints=hints, shown=shown)
         # A page is a thousand dictionaries that die young and in no cycle: the collector need not look at each page.
         gc.freeze()
         gc.set_threshold(100_000)
@@ -96,12 +100,13 @@ async def run(
     ledger_file: Output | None,
     report_file: Output | None,
     *,
+    hints: HintsFile,
     shown: StandardError | None,
 ) -> int:
     """Crawl as `settings` say; publish the files; print the summary."""
     try:
         async with place as destination:
-            return await _run(settings, file, destination, ledger_file, report_file, shown=shown)
+            return await _run(settings, file, destination, ledger_file, report_file, hints=hints, shown=shown)
     except AlreadyPublished as found:
         Terminal().print(str(found), markup=False, highlight=False, soft_wrap=True)
         return COMPLETE if found.status in ("complete", "tolerated") else INCOMPLETE
@@ -119,6 +124,7 @@ async def _run(
     ledger_file: Output | None,
     report_file: Output | None,
     *,
+    hints: HintsFile,
     shown: StandardError | None,
 ) -> int:
     console = Terminal()
@@ -128,9 +134,12 @@ async def _run(
     logger.info("crawling", extra={"accounts_selected": accounts, **settings.shown()})
     started = datetime.now(UTC)
     stop, ledger = Stop(), Ledger()
-    failure = await _crawl(settings, file, destination, ledger_file, stop=stop, ledger=ledger, console=console)
+    failure = await _crawl(
+        settings, file, destination, ledger_file, stop=stop, ledger=ledger, console=console, hints=hints.hints
+    )
     verdict = partial(verdict_of, settings, stop, ledger, destination)
     status, code, _ = verdict(failure)
+    hints.publish(ledger.totals.pages if code in (COMPLETE, INCOMPLETE) else None)
     if code in (COMPLETE, INCOMPLETE):
         failure = await _appear(destination, status, ledger)
     if ledger_file:
@@ -180,7 +189,7 @@ def _publish(file: Output, text: bytes = b"") -> Fatal | None:
 
 
 def _read(settings: Settings) -> tuple[AccountsFile, bytes]:
-    """Load the accounts file, and of its accounts those that were asked for; its text beside."""
+    """Load the accounts file; its text beside."""
     settings.agree()
     try:
         # One byte more than is allowed tells a file that is too large; the rest of it need not be in memory.
@@ -188,10 +197,14 @@ def _read(settings: Settings) -> tuple[AccountsFile, bytes]:
             text = source.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{settings.accounts}: cannot be read: {error.strerror}") from error
-    file = load(settings.accounts, text)
+    return load(settings.accounts, text), text
+
+
+def _selected(settings: Settings, file: AccountsFile) -> AccountsFile:
+    """The same with only those accounts that were asked for; of an organization they are not known yet."""
     if file.organization:
-        return file, text
-    return replace(file, accounts=select(file.accounts, settings.account, settings.account_tag)), text
+        return file
+    return replace(file, accounts=select(file.accounts, settings.account, settings.account_tag))
 
 
 async def _crawl(
@@ -203,6 +216,7 @@ async def _crawl(
     stop: Stop,
     ledger: Ledger,
     console: Console,
+    hints: Hints,
 ) -> Fatal | None:
     """Crawl to the end, to the first signal, or to what nothing survives, which is returned. A bug is raised."""
     try:
@@ -212,7 +226,7 @@ async def _crawl(
             _lines(ledger_file) as to_file,
             destination.keeping() as to_store,
             destination.taking() as sink,
-            progress(ledger, console, quiet=settings.quiet),
+            progress(ledger, console, expected=hints.expected, quiet=settings.quiet),
             AwsRegistries(
                 policy=settings.policy(),
                 warn=ledger.warn,
@@ -231,6 +245,7 @@ async def _crawl(
                 limits=settings.limits(),
                 policy=settings.policy(),
                 wanted=settings.filter(),
+                hints=hints,
             )
             ledger.send = _both(to_file, to_store)
             await destination.recall(ledger.record)

@@ -58,13 +58,21 @@ class Failure:
 
 
 class Ledger:
-    """Takes every result once. `send` gets each line as bytes (None: no file is wanted, only the sums)."""
+    """Takes every result once. `send` gets each line as bytes (None: no file is wanted, only the sums).
+
+    `running` are the chains of the units that have begun and not ended, by id.
+    """
 
     def __init__(self, send: Callable[[bytes], Awaitable[None]] | None = None) -> None:
         self.send = send
         self.totals = Totals()
+        self.running: dict[int, Chain] = {}
         self._failures: dict[Hashable, Failure] = {}
         self.warnings: dict[str, list[str]] = {}
+
+    def fetched(self) -> int:
+        """Pages of all units so far, those included that have not ended."""
+        return self.totals.pages + sum(chain.pages for chain in self.running.values())
 
     def warn(self, message: str, where: str) -> None:
         """See `Warn`. Logged the first time; the places of equal messages are gathered for summary and report."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
-from crawler.errors import Refused
+import anyio
+
+from crawler.errors import CrawlError, Refused
 from crawler.model import Chain, Fetch, ImageId
 from crawler.pages import pages, unsent
 from crawler.sinks import Rows
 
+#: Makes a Fetch that starts a new chain, persists in each page, and counts into the Chain.
+Begin = Callable[[Chain], Fetch[ImageId]]
 
-async def list_chain(begin: Callable[[Chain], Fetch[ImageId]], rows: Rows, chain: Chain, *, restarts: int) -> None:
-    """Send the pages of one chain to `rows`. `begin` makes a Fetch that starts a new chain, and persists in each page.
+
+async def list_chain(begin: Begin, rows: Rows, chain: Chain, *, restarts: int) -> None:
+    """Send the pages of one chain to `rows`.
 
     A token that is no longer honoured says nothing against the repository: it is listed anew, at most `restarts` times,
     and no row is sent twice. Refused on its first page it is the request itself that is wrong, which is raised.
@@ -29,3 +34,34 @@ async def list_chain(begin: Callable[[Chain], Fetch[ImageId]], rows: Rows, chain
                 raise
             chain.last_token_hash = None
             chain.restarts += 1
+
+
+async def list_parts(begins: Sequence[Begin], rows: Rows, chain: Chain, *, restarts: int) -> None:
+    """Send the pages of several chains to `rows`, listed at once; `chain` becomes their sum.
+
+    The first that fails ends the others: a repository is listed whole, or not. Its token is then the sum's.
+    """
+    if len(begins) == 1:
+        await list_chain(begins[0], rows, chain, restarts=restarts)
+        return
+    parts = [Chain() for _ in begins]
+    failed: list[tuple[CrawlError, Chain]] = []
+
+    async def list_part(begin: Begin, part: Chain) -> None:
+        try:
+            await list_chain(begin, rows, part, restarts=restarts)
+        except CrawlError as error:
+            failed.append((error, part))
+            group.cancel_scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for begin, part in zip(begins, parts, strict=True):
+                group.start_soon(list_part, begin, part)
+    finally:
+        for part in parts:
+            chain.add(part)
+    if failed:
+        error, part = failed[0]
+        chain.last_token_hash, chain.trouble = part.last_token_hash, part.trouble
+        raise error

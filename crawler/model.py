@@ -28,6 +28,10 @@ INTERRUPTED, NOT_REACHED = "Interrupted", "NotReached"
 COMPLETE = frozenset({Outcome.OK, Outcome.EMPTY, Outcome.GONE, Outcome.REGION_DISABLED})
 
 
+#: The operations of a registry: which repositories there are, and which images are in one.
+OPERATIONS = ("DescribeRepositories", "ListImages")
+
+
 class TagStatus(StrEnum):
     """`filter.tagStatus` of ListImages; ANY is sent as no filter, which servers of every age understand."""
 
@@ -46,6 +50,22 @@ class ImageStatus(StrEnum):
     ACTIVE = "ACTIVE"
     ARCHIVED = "ARCHIVED"
     ACTIVATING = "ACTIVATING"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a repository one chain lists. Chains of different parts are independent, and may be listed at once."""
+
+    tag_status: TagStatus
+    image_status: ImageStatus
+
+
+class Split(StrEnum):
+    """Into which parts a long repository is split: none, by tag status, or by tag status and image status."""
+
+    NO = "no"
+    TAGS = "tags"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +181,15 @@ class Chain:
     last_token_hash: str | None = None
     restarts: int = 0
     trouble: str | None = None
+
+    def add(self, part: Chain) -> None:
+        """Count in another chain of the same unit."""
+        self.pages += part.pages
+        self.items += part.items
+        self.attempts += part.attempts
+        self.throttled += part.throttled
+        self.restarts += part.restarts
+        self.trouble = self.trouble or part.trouble
 
 
 @dataclass(frozen=True, slots=True)

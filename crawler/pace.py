@@ -142,20 +142,24 @@ class Pace:
         self._level = self._at = self._not_before = 0.0
         # The window since the newest refusal, or since the bucket was full: answers in it, and what has flowed over.
         self._answers, self._since, self._full, self._lost = 0, 0.0, True, 0.0
+        # Answers and seconds until the first refusal, and whether the newest one emptied a bucket that had been full:
+        # to what was under way then, answers come late.
         self._first: tuple[int, float] | None = None
+        self._emptied = False
         self._outage: float | None = None
         self.limited = True
         self.epoch = 0
 
     def __repr__(self) -> str:
-        known = self.quota
-        learned = f"{known.rate:.4g}/s burst={known.burst:.4g}" if known else "unlimited"
+        learned = f"{self._inflow.rate:.4g}/s burst={self._burst:.4g}" if self._inflow else "unlimited"
         return f"<Pace {learned}{' outage' if self._outage else ''}>"
 
     @property
     def quota(self) -> Quota | None:
-        """What is known of the service's bucket; None while nothing was refused."""
-        return Quota(self._outage or self._inflow.rate, self._burst) if self._inflow else None
+        """What is known of the service's bucket; None while nothing was refused, or little was counted since."""
+        if self._inflow is None or (self._inflow.tokens < _LEARNED and not self._outage):
+            return None
+        return Quota(self._outage or self._inflow.rate, self._burst)
 
     def wait(self, now: float) -> float:
         """Seconds to wait before asking again whether a request may start. 0: it may, and counts as started."""
@@ -178,6 +182,8 @@ class Pace:
         if self._first and epoch != self.epoch:
             # Under way when the first refusal came: the bucket had held one more.
             self._identify(self._first[0] + 1, self._first[1])
+        elif self._emptied and epoch != self.epoch:
+            self._burst += 1
         else:
             self._answers += 1
         if self._outage and self._inflow:
@@ -244,7 +250,7 @@ class Pace:
         if self._inflow is None:
             self._identify(self._answers, seconds)
             return
-        self._first = None
+        self._first, self._emptied = None, False
         if self._outage:
             if self._answers:
                 self._outage, self._inflow = None, Inflow(self._answers / seconds, seconds)
@@ -254,7 +260,7 @@ class Pace:
         tokens, rate = float(self._answers), self._inflow.rate
         if self._full:
             if rate * seconds < self._burst:
-                self._burst = max(1.0, tokens - rate * seconds)
+                self._burst, self._emptied = max(1.0, tokens - rate * seconds), True
                 return
             tokens = max(tokens - self._burst, 0.0)
         part = self._share if self._held else 1.0

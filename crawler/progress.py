@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from crawler.hints import Expected
 from crawler.ledger import Ledger
 
 #: Seconds between two looks at the sums.
@@ -19,46 +20,57 @@ LINES_EVERY = 30.0
 #: Seconds before the first line: whoever waits for a run that does not start wants to know soon.
 FIRST_LINE = 5.0
 
+#: The part of all pages from which on their pace says something of the rest.
+_TELLING = 0.01
+
+#: Seconds, and minutes, from which on the next larger unit is told.
+_MINUTES, _HOURS = 120, 120
+
 
 @asynccontextmanager
-async def progress(ledger: Ledger, console: Console, *, quiet: bool = False) -> AsyncGenerator[None]:
-    """Show the ledger's sums while the body runs. Costs nothing per row: it only looks now and then."""
+async def progress(
+    ledger: Ledger, console: Console, *, expected: Expected | None = None, quiet: bool = False
+) -> AsyncGenerator[None]:
+    """Show the ledger's sums while the body runs, and how much is left if the hints `expected` something.
+
+    Costs nothing per row: it only looks now and then.
+    """
     if quiet:
         yield
         return
     async with anyio.create_task_group() as group:
-        group.start_soon(_show, ledger, console)
+        group.start_soon(_show, ledger, console, expected)
         yield
         group.cancel_scope.cancel()
 
 
-async def _show(ledger: Ledger, console: Console) -> None:
+async def _show(ledger: Ledger, console: Console, expected: Expected | None) -> None:
     # A terminal that went away (EIO) ends the display, not the run.
     with suppress(OSError):
         if console.is_terminal and not console.is_dumb_terminal:
-            await _show_live(ledger, console)
+            await _show_live(ledger, console, expected)
         else:
-            await _show_lines(ledger, console)
+            await _show_lines(ledger, console, expected)
 
 
-async def _show_live(ledger: Ledger, console: Console) -> None:
+async def _show_live(ledger: Ledger, console: Console, expected: Expected | None) -> None:
     started = anyio.current_time()
     # rich refreshes from a thread unless told not to: the loop does it here, between two requests.
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(Text(_line(ledger, anyio.current_time() - started)), refresh=True)
+            live.update(Text(_line(ledger, anyio.current_time() - started, expected)), refresh=True)
             await anyio.sleep(LIVE_EVERY)
 
 
-async def _show_lines(ledger: Ledger, console: Console) -> None:
+async def _show_lines(ledger: Ledger, console: Console, expected: Expected | None) -> None:
     started = anyio.current_time()
     await anyio.sleep(FIRST_LINE)
     while True:
-        console.print(_line(ledger, anyio.current_time() - started), highlight=False, soft_wrap=True)
+        console.print(_line(ledger, anyio.current_time() - started, expected), highlight=False, soft_wrap=True)
         await anyio.sleep(LINES_EVERY)
 
 
-def _line(ledger: Ledger, seconds: float) -> str:
+def _line(ledger: Ledger, seconds: float, expected: Expected | None) -> str:
     totals = ledger.totals
     rate = totals.rows / seconds if seconds else 0.0
     missing = ledger.incomplete()
@@ -66,4 +78,24 @@ def _line(ledger: Ledger, seconds: float) -> str:
         f"{seconds:,.0f} s: {totals.targets.total():,} targets and {totals.repositories.total():,} repositories done, "
         f"{totals.rows:,} rows ({rate:,.0f}/s), {totals.throttled:,} requests throttled"
         + (f", {missing:,} units missing" if missing else "")
+        + (_left(ledger.fetched(), seconds, expected) if expected else "")
     )
+
+
+def _left(pages: int, seconds: float, expected: Expected) -> str:
+    """How far it is, in pages: half of the targets may be a hundredth of the work."""
+    if pages >= expected.pages:
+        return f"; {pages:,} pages, the last run had {expected.pages:,}"
+    told = f"; {pages / expected.pages:.0%} of the last run's {expected.pages:,} pages"
+    if pages < _TELLING * expected.pages:
+        return told
+    # A target that is throttled, or the longest chain, may outlast all others: it was begun first.
+    left = max(seconds * (expected.pages - pages) / pages, expected.seconds - seconds)
+    return f"{told}, about {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTES:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < _HOURS else f"{minutes // 60} h {minutes % 60:02} min"

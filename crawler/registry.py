@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
-from crawler.model import Account, Fetch, ImageId, Organization, Target
+from crawler.model import Account, Fetch, ImageId, Organization, Part, Split, Target
 
 
 class Registry(Protocol):
@@ -20,8 +20,12 @@ class Registry(Protocol):
         """Names of the repositories, as DescribeRepositories pages them."""
         ...
 
-    def images(self, repository: str) -> Fetch[ImageId]:
-        """Image IDs of one repository, as ListImages pages them: one for each (digest, tag)."""
+    def images(self, repository: str, part: Part | None = None) -> Fetch[ImageId]:
+        """Image IDs of one repository, or of a part of it, as ListImages pages them: one for each (digest, tag)."""
+        ...
+
+    def parts(self, split: Split) -> Sequence[Part]:
+        """The parts that are together what is listed of a repository, split as far as `split` says."""
         ...
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crawler.crawl import Limits
 from crawler.errors import UsageError
-from crawler.model import ImageStatus, Outcome, TagStatus
+from crawler.model import ImageStatus, Outcome, Split, TagStatus
 from crawler.retry import RetryPolicy
 from crawler.wanted import Filter
 
@@ -41,6 +41,8 @@ class Settings:
     requests_per_target: int = 8
     max_rps: float | None = None
     rate_share: float = 1.0
+    hints: str | None = None
+    split_chains: Split = Split.NO
     timeout: float = 60.0
     attempts: int = 20
     page_timeout: float = 900.0
@@ -54,6 +56,7 @@ class Settings:
             requests_per_target=self.requests_per_target,
             max_rps=self.max_rps,
             rate_share=self.rate_share,
+            split=self.split_chains,
             target_seconds=self.target_timeout,
         )
 
@@ -83,6 +86,20 @@ class Settings:
             "image_status": str(self.image_status),
         }
 
+    def selection(self) -> str:
+        """What of the accounts file is crawled, for `Hints`: the same words for the same selection."""
+        parts = (
+            self.account,
+            self.account_tag,
+            self.region,
+            self.repository,
+            self.exclude_repository,
+            self.tag_status.value,
+            self.image_status.value,
+            self.page_size,
+        )
+        return "; ".join(map(str, parts))
+
     def agree(self) -> None:
         """Refuse options that do not go together. Raises `UsageError`."""
         self._keep_apart()
@@ -107,7 +124,7 @@ class Settings:
     def _keep_apart(self) -> None:
         """Refuse names that would have one file overwrite another. Raises `UsageError`."""
         names: dict[Path, str] = {}
-        for option in ("accounts", "output", "ledger", "report"):
+        for option in ("accounts", "output", "ledger", "report", "hints"):
             name: str | None = getattr(self, option)
             if name == "":
                 raise UsageError(f"--{option} is empty: name a file, or leave the option out")

@@ -23,8 +23,21 @@ from trio.testing import MockClock
 
 from crawler.crawl import Crawl, Limits
 from crawler.errors import Transient
+from crawler.hints import Hints
 from crawler.ledger import Ledger
-from crawler.model import Account, Fetch, ImageId, Organization, Page, Result, Target
+from crawler.model import (
+    Account,
+    Fetch,
+    ImageId,
+    ImageStatus,
+    Organization,
+    Page,
+    Part,
+    Result,
+    Split,
+    TagStatus,
+    Target,
+)
 from crawler.retry import RetryPolicy
 from crawler.wanted import Filter
 
@@ -158,8 +171,22 @@ class FakeRegistry:
     def repositories(self) -> Fetch[str]:
         return self._chain(("repositories", *self.place), lambda tree: tree.names)
 
-    def images(self, repository: str) -> Fetch[ImageId]:
-        return self._chain(("images", *self.place, repository), lambda tree: tree.images[repository])
+    def images(self, repository: str, part: Part | None = None) -> Fetch[ImageId]:
+        tag = part.tag_status if part else TagStatus.ANY
+        what = ("images", *self.place, repository)
+        if tag is TagStatus.ANY:
+            return self._chain(what, lambda tree: tree.images[repository])
+
+        def of_part(tree: Tree) -> list[list[ImageId]]:
+            rows = [row for page in tree.images[repository] for row in page]
+            tagged = [row for row in rows if (row.get("imageTag") is not None) == (tag is TagStatus.TAGGED)]
+            return [tagged[start : start + 2] for start in range(0, len(tagged), 2)] or [[]]
+
+        return self._chain((*what, str(tag)), of_part)
+
+    def parts(self, split: Split) -> list[Part]:
+        tags = (TagStatus.ANY,) if split is Split.NO else (TagStatus.TAGGED, TagStatus.UNTAGGED)
+        return [Part(tag, ImageStatus.ANY) for tag in tags]
 
     def _chain(self, what: Spot, of: Callable[[Tree], list[list[T]]]) -> Fetch[T]:
         world, place, serial = self.world, self.place, next(self.world.serial)
@@ -243,6 +270,7 @@ class Rehearsal:
     policy: RetryPolicy = LONGEST
     wanted: Filter = field(default_factory=Filter)
     lines: list[dict[str, Any]] = field(default_factory=list)
+    hints: Hints | None = None
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self._line)
@@ -252,7 +280,15 @@ class Rehearsal:
         self.lines.append(json.loads(data))
 
     def crawl(self) -> Crawl:
-        return Crawl(self.world, self.sink, self.ledger, limits=self.limits, policy=self.policy, wanted=self.wanted)
+        return Crawl(
+            self.world,
+            self.sink,
+            self.ledger,
+            limits=self.limits,
+            policy=self.policy,
+            wanted=self.wanted,
+            hints=self.hints,
+        )
 
     async def accounts(self, *accounts: Account) -> None:
         await self.crawl().accounts(accounts)

@@ -21,7 +21,7 @@ from crawler.aws.http import Pool
 from crawler.aws.keys import Source, with_keys
 from crawler.aws.signing import Keys
 from crawler.errors import Refused, Transient
-from crawler.model import Fetch, ImageId, ImageStatus, Page, TagStatus, Warn
+from crawler.model import Fetch, ImageId, ImageStatus, Page, Part, Split, TagStatus, Warn
 
 T = TypeVar("T")
 
@@ -111,9 +111,19 @@ class EcrRegistry:
 
         return self._chain("DescribeRepositories", request, _repositories, large_pages=True, image_status=False)
 
-    def images(self, repository: str) -> Fetch[ImageId]:
+    def parts(self, split: Split) -> list[Part]:
+        """See `Registry`."""
+        tags, statuses = [self._asking.tag_status], [self._asking.image_status]
+        if split is not Split.NO and tags == [TagStatus.ANY]:
+            tags = [TagStatus.TAGGED, TagStatus.UNTAGGED]
+        if split is Split.ALL and statuses == [ImageStatus.ANY]:
+            statuses = [ImageStatus.ACTIVE, ImageStatus.ARCHIVED, ImageStatus.ACTIVATING]
+        return [Part(tag, status) for tag in tags for status in statuses]
+
+    def images(self, repository: str, part: Part | None = None) -> Fetch[ImageId]:
         """See `Registry`."""
         asking = self._asking
+        part = part or Part(asking.tag_status, asking.image_status)
 
         def request(dialect: Dialect) -> dict[str, Any]:
             size = asking.page_size if dialect.large_pages else min(asking.page_size, _OLD_PAGE_SIZE)
@@ -123,16 +133,16 @@ class EcrRegistry:
                 "maxResults": size,
             }
             filters = {}
-            if asking.tag_status is not TagStatus.ANY:
-                filters["tagStatus"] = asking.tag_status.value
+            if part.tag_status is not TagStatus.ANY:
+                filters["tagStatus"] = part.tag_status.value
             if dialect.image_status:
-                filters["imageStatus"] = asking.image_status.value
+                filters["imageStatus"] = part.image_status.value
             if filters:
                 asked["filter"] = filters
             return asked
 
         # A server that does not know the member lists active images: right for ACTIVE, the best there is for ANY.
-        droppable = asking.image_status in (ImageStatus.ANY, ImageStatus.ACTIVE)
+        droppable = part.image_status in (ImageStatus.ANY, ImageStatus.ACTIVE)
         large = asking.page_size > _OLD_PAGE_SIZE
         return self._chain("ListImages", request, _image_ids, large_pages=large, image_status=droppable)
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from crawler.errors import CrawlError, Denied, Gone, Refused, Throttled, Transient
-from crawler.model import ImageStatus, TagStatus
+from crawler.model import ImageStatus, Part, Split, TagStatus
 from tests.aws.conftest import ACCESS_KEY
 from tests.aws.fakes import ACCOUNT, ROLE, drained, registries_at, target
 from tests.aws.server import Reply, Request, answer, assumed, refused
@@ -63,6 +63,30 @@ async def test_an_accounts_own_filters_win(monkeypatch: pytest.MonkeyPatch) -> N
         {"tagStatus": "TAGGED", "imageStatus": "ANY"},
     ]
     assert server.requests[0].json["maxResults"] == 7
+
+
+async def test_parts_are_what_is_asked_for_and_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    tagged, untagged, tag = TagStatus.TAGGED, TagStatus.UNTAGGED, TagStatus.ANY
+    any_, active, archived, activating = (
+        ImageStatus.ANY,
+        ImageStatus.ACTIVE,
+        ImageStatus.ARCHIVED,
+        ImageStatus.ACTIVATING,
+    )
+    async with registries_at(lambda _: answer({"imageIds": []}), monkeypatch) as (registries, server):
+        whole = await registries.open(target())
+        assert whole.parts(Split.NO) == [Part(tag, any_)]
+        assert whole.parts(Split.TAGS) == [Part(tagged, any_), Part(untagged, any_)]
+        statuses = (active, archived, activating)
+        assert whole.parts(Split.ALL) == [Part(tags, status) for tags in (tagged, untagged) for status in statuses]
+        narrow = await registries.open(target(replace(ACCOUNT, tag_status=untagged, image_status=archived)))
+        assert narrow.parts(Split.ALL) == [Part(untagged, archived)]
+        for part in whole.parts(Split.TAGS):
+            await drained(whole.images("a", part))
+    assert [request.json["filter"] for request in server.requests] == [
+        {"tagStatus": "TAGGED", "imageStatus": "ANY"},
+        {"tagStatus": "UNTAGGED", "imageStatus": "ANY"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ import structlog
 from anyio.lowlevel import checkpoint
 from rich.console import Console
 
+from crawler.hints import Expected
 from crawler.ledger import Ledger
 from crawler.logs import LogFormat, configure
 from crawler.model import Account, Chain, Outcome, Result, Unit
 from crawler.progress import FIRST_LINE, LINES_EVERY, progress
+from crawler.progress import _line as progress_line
 from tests.fakes import leaves, run
 
 UNIT = Unit(Account("1" * 12), "1" * 12, "eu-west-1", "app")
@@ -45,6 +47,39 @@ def test_elsewhere_than_on_a_terminal_it_is_a_line_now_and_then() -> None:
         "35 s: 0 targets and 1 repositories done, 120,000 rows (3,429/s), 3 requests throttled",
         "65 s: 0 targets and 2 repositories done, 120,000 rows (1,846/s), 3 requests throttled, 1 units missing",
     ]
+
+
+def test_what_is_left_is_told_in_pages_once_the_last_run_is_known() -> None:
+    stream = io.StringIO()
+
+    async def main() -> None:
+        ledger = Ledger()
+        chain = Chain()
+        ledger.running[0] = chain
+        async with progress(ledger, console(stream), expected=Expected(1000, 600.0)):
+            await anyio.sleep(FIRST_LINE + 1)
+            chain.pages = 350  # of a repository that has not ended
+            await anyio.sleep(LINES_EVERY)
+            chain.pages = 900
+            await anyio.sleep(LINES_EVERY)
+            chain.pages = 1001
+            await anyio.sleep(LINES_EVERY)
+
+    run(main)
+    assert [line.partition("; ")[2] for line in stream.getvalue().splitlines()] == [
+        "0% of the last run's 1,000 pages",
+        "35% of the last run's 1,000 pages, about 9 min left",  # of the longest target: 600 s
+        "90% of the last run's 1,000 pages, about 9 min left",
+        "1,001 pages, the last run had 1,000",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(4000, "90 s"), (10_000, "3 min"), (1_000_000, "6 h 57 min")])
+def test_what_is_left_is_in_units_that_fit(seconds: int, told: str) -> None:
+    ledger = Ledger()
+    ledger.totals.pages = 4000 if told == "90 s" else 1000
+    line = progress_line(ledger, seconds, Expected(4090 if told == "90 s" else 1018 if told == "3 min" else 1025, 0.0))
+    assert line.endswith(f"about {told} left")
 
 
 def test_a_terminal_sees_it_live_and_clean_at_the_end() -> None:

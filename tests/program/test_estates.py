@@ -361,3 +361,30 @@ def test_the_example_estate_of_the_emulator(program: Program) -> None:
     assert by_outcome["DENIED"] > 0
     hidden = {("000000000003", "identity/vault")}
     assert crawled.rows == truth(made, lambda row: (row[0], row[2]) not in hidden)
+
+
+def test_what_one_run_learns_the_next_one_uses(program: Program) -> None:
+    long = Repository("long", Series("long", 400, MIXED))
+    others = {f"app-{n}": Repository(f"app-{n}", Series(f"app-{n}", 5, MIXED)) for n in range(150)}
+    repositories = {"us-east-1": others | {"long": long}}
+    made = Estate(
+        [Account(ONE, repositories=repositories, throttle=Throttle(rate=40, burst=20))], regions=["us-east-1"]
+    )
+    arguments = ("--hints", "hints.json", "--page-size", "20", "--account", ONE)
+    cold, before = crawl(program, made, made.accounts_yaml(), *arguments)
+    warm, after = crawl(program, made, made.accounts_yaml(), *arguments, "--split-chains", "tags")
+    assert (cold.code, warm.code) == (0, 0), cold.stderr + warm.stderr
+    assert cold.rows == warm.rows == truth(made, lambda row: row[0] == ONE)
+    assert sum(after["throttled"].values()) < sum(before["throttled"].values())
+    assert len(warm.ledger) == len(cold.ledger) == 152
+    (target,) = json.loads((program.folder / "hints.json").read_bytes())["targets"].values()
+    assert target["rates"]["ListImages"]["rate"] == pytest.approx(40, rel=0.25)
+    assert list(target["repositories"]) == ["long"]
+
+
+def test_hints_that_do_not_fit_are_told_and_the_crawl_goes_on(program: Program, estate: Estate) -> None:
+    (program.folder / "hints.json").write_text("{]")
+    crawled, _ = crawl(program, estate, estate.accounts_yaml(), "--hints", "hints.json")
+    assert crawled.code == 0, crawled.stderr
+    assert "--hints hints.json is not what a crawl has written: the crawl begins without hints" in crawled.stderr
+    assert json.loads((program.folder / "hints.json").read_bytes())["version"] == 1

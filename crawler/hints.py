@@ -1,0 +1,206 @@
+"""What one night learned, for the next: rates, and which repositories are long. Small, and safe to delete.
+
+A JSON file. Where it does not fit (corrupt, of a later version, of other accounts) the crawl goes on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from heapq import nlargest
+from typing import Annotated, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from crawler.model import COMPLETE, OPERATIONS, Account, Result, Target
+from crawler.pace import Quota
+
+VERSION = 1
+_FORMAT: Literal["ecr-inventory-crawler hints"] = "ecr-inventory-crawler hints"
+
+#: Bytes. A file that is larger was not written here.
+MAX_BYTES = 64 * 2**20
+
+#: Pages from which on a repository is long. Shorter ones are not remembered: a million of them would be 100 MB.
+LONG = 10
+
+#: Targets, accounts, and repositories of a target that are remembered at most. Most targets have nothing to remember.
+_MOST, _MOST_LONG = 50_000, 500
+
+#: Seconds taken for a page of one chain, where only its number of pages is known.
+_ROUND_TRIP = 0.1
+
+_Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+_Pages = Annotated[int, Field(ge=0, le=10**9)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Rate(_Strict):
+    rate: _Positive
+    burst: _Positive
+
+
+class _Target(_Strict):
+    pages: _Pages
+    rates: dict[str, _Rate] = {}
+    repositories: dict[str, _Pages] = {}
+
+
+class _File(_Strict):
+    format: Literal["ecr-inventory-crawler hints"]
+    version: Literal[1]
+    estate: list[str]
+    selection: str
+    pages: _Pages
+    targets: dict[str, _Target]
+
+
+_HEAD = TypeAdapter(dict[str, object])
+
+
+class Unfit(ValueError):
+    """A hints file that is of no use. `ours` tells whether the next one may take its place."""
+
+    def __init__(self, text: str, *, ours: bool = True) -> None:
+        super().__init__(text)
+        self.ours = ours
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How long a run will be, as the last one tells: `pages` of all units, and `seconds` of the longest target."""
+
+    pages: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class Memory:
+    """Of one target: the rates of its operations, the pages of its long repositories, and of all together."""
+
+    rates: dict[str, Quota] = field(default_factory=dict[str, Quota])
+    repositories: dict[str, int] = field(default_factory=dict[str, int])
+    pages: int = 0
+
+    def copy(self) -> Memory:
+        """What is known, for a run to correct. Pages are counted anew."""
+        return Memory(dict(self.rates), dict(self.repositories))
+
+    def long_repositories(self) -> list[str]:
+        """Their names, the longest first."""
+        return sorted(self.repositories, key=self.repositories.__getitem__, reverse=True)
+
+    def listed(self, repository: str, result: Result) -> None:
+        """Remember how long a repository is, once it was listed; one that failed stays as it was known."""
+        pages = result.chain.pages
+        self.pages += pages
+        if result.outcome in COMPLETE:
+            self.repositories.pop(repository, None)
+        if pages >= LONG:
+            self.repositories[repository] = max(pages, self.repositories.get(repository, 0))
+
+    def learned(self, *quotas: Quota | None) -> None:
+        """Remember the rates of `OPERATIONS`, as far as they are known."""
+        self.rates |= {operation: quota for operation, quota in zip(OPERATIONS, quotas, strict=True) if quota}
+
+    def seconds(self) -> float:
+        """How long the target takes, about: what its rates allow, or its longest chain."""
+        images = self.rates.get("ListImages")
+        by_rate = max(self.pages - images.burst, 0.0) / images.rate if images else 0.0
+        return max(by_rate, max(self.repositories.values(), default=0) * _ROUND_TRIP)
+
+
+class Hints:
+    """What the last run knew of the estate, and what this one adds.
+
+    `estate` names what is crawled (account ids, or the organization), `selection` the part of it and the filters: the
+    last run's number of `pages`, None where unknown, means something for the same selection only.
+    """
+
+    def __init__(self, estate: Iterable[str] = (), selection: str = "") -> None:
+        self._estate = dict.fromkeys(estate)
+        self._selection = selection
+        self._known: dict[str, Memory] = {}
+        self.pages: int | None = None
+
+    @classmethod
+    def read(cls, text: bytes, estate: Iterable[str], selection: str) -> Self:
+        """The hints of a file. Raises `Unfit`."""
+        hints = cls(estate, selection)
+        try:
+            head = _HEAD.validate_python(orjson.loads(text))
+        except ValueError as error:
+            raise Unfit("is not what a crawl has written") from error
+        version = head.get("version")
+        if isinstance(version, int) and version > VERSION:
+            later = f"is of version {version}, of a later program; this one knows version {VERSION}"
+            raise Unfit(later, ours=False)
+        try:
+            file = _File.model_validate(head)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise Unfit(f"is damaged at {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        if not hints._estate.keys() & set(file.estate):
+            raise Unfit("is of another estate: it knows none of these accounts", ours=False)
+        hints._known = {key: _memory(target) for key, target in file.targets.items()}
+        hints._estate |= dict.fromkeys(file.estate)
+        hints.pages = file.pages if file.selection == selection else None
+        return hints
+
+    @property
+    def expected(self) -> Expected | None:
+        """How long the run will be, if the last one tells."""
+        return Expected(self.pages, max(self._by_account().values(), default=0.0)) if self.pages else None
+
+    def of(self, target: Target) -> Memory:
+        """What is known of a target; nothing, most often."""
+        return self._known.get(_key(target)) or Memory()
+
+    def seconds(self, account: Account) -> float:
+        """How long the longest registry of an account takes, about; 0 where none is known to take long."""
+        return self._by_account().get(account.account_id, 0.0)
+
+    def keep(self, target: Target, memory: Memory, *, whole: bool) -> None:
+        """Remember a target, if there is something to remember; its pages, if it was crawled to its `whole` end."""
+        key = _key(target)
+        before = self._known.pop(key, None)
+        if before and not whole:
+            memory.pages = max(memory.pages, before.pages)
+        if (memory.rates or memory.repositories) and len(self._known) < _MOST:
+            longest = nlargest(_MOST_LONG, memory.repositories.items(), key=lambda item: item[1])
+            self._known[key] = replace(memory, repositories=dict(longest))
+
+    def written(self, pages: int | None) -> bytes:
+        """The file. `pages` are those of this run, None if it did not reach its end."""
+        total = self.pages if pages is None else pages
+        document = {
+            "format": _FORMAT,
+            "version": VERSION,
+            "estate": list(self._estate)[:_MOST],
+            "selection": self._selection,
+            "pages": total or 0,
+            "targets": {key: asdict(memory) for key, memory in self._known.items()},
+        }
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @cache  # noqa: B019 - one for each run
+    def _by_account(self) -> dict[str, float]:
+        longest: dict[str, float] = {}
+        for key, memory in self._known.items():
+            account = key.partition("/")[0]
+            longest[account] = max(longest.get(account, 0.0), memory.seconds())
+        return longest
+
+
+def _key(target: Target) -> str:
+    return f"{target.registry_id}/{target.region}"
+
+
+def _memory(target: _Target) -> Memory:
+    rates = {operation: Quota(rate.rate, rate.burst) for operation, rate in target.rates.items()}
+    return Memory(rates, target.repositories, target.pages)
