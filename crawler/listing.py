@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 import anyio
@@ -15,9 +15,11 @@ from crawler.sinks import Rows
 #: Makes a Fetch that starts a new chain, persists in each page, and counts into the Chain.
 Begin = Callable[[Chain], Fetch[ImageId]]
 
+Send = Callable[[Sequence[ImageId]], Awaitable[None]]
 
-async def list_chain(begin: Begin, rows: Rows, chain: Chain, *, restarts: int) -> None:
-    """Send the pages of one chain to `rows`.
+
+async def list_chain(begin: Begin, send: Send, chain: Chain, *, restarts: int) -> None:
+    """Send the pages of one chain.
 
     A token that is no longer honoured says nothing against the repository: it is listed anew, at most `restarts` times,
     and no row is sent twice. Refused on its first page it is the request itself that is wrong, which is raised.
@@ -27,7 +29,7 @@ async def list_chain(begin: Begin, rows: Rows, chain: Chain, *, restarts: int) -
         try:
             async with aclosing(unsent(pages(begin(chain), chain), sent, chain)) as listing:
                 async for page in listing:
-                    await rows.send(page.items)
+                    await send(page.items)
             break
         except Refused:
             if chain.last_token_hash is None or restart == restarts:
@@ -42,14 +44,20 @@ async def list_parts(begins: Sequence[Begin], rows: Rows, chain: Chain, *, resta
     The first that fails ends the others: a repository is listed whole, or not. Its token is then the sum's.
     """
     if len(begins) == 1:
-        await list_chain(begins[0], rows, chain, restarts=restarts)
+        await list_chain(begins[0], rows.send, chain, restarts=restarts)
         return
     parts = [Chain() for _ in begins]
     failed: list[tuple[CrawlError, Chain]] = []
+    turn = anyio.Lock(fast_acquire=True)
+
+    async def send_in_turn(image_ids: Sequence[ImageId]) -> None:
+        # The rows of a repository are sent one page at a time: a sink need not be made for more.
+        async with turn:
+            await rows.send(image_ids)
 
     async def list_part(begin: Begin, part: Chain) -> None:
         try:
-            await list_chain(begin, rows, part, restarts=restarts)
+            await list_chain(begin, send_in_turn, part, restarts=restarts)
         except CrawlError as error:
             failed.append((error, part))
             group.cancel_scope.cancel()
