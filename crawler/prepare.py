@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from crawler.errors import CrawlError, UsageError
 
@@ -13,7 +13,19 @@ _Accounts = Annotated[
     str, Parameter(allow_leading_hyphen=True, help="File that names the accounts; - for standard input. Required.")
 ]
 _Account = Annotated[tuple[str, ...], Parameter(help="Only these accounts: ids, names or globs of names.")]
+_Region = Annotated[tuple[str, ...], Parameter(help="Only these regions: names or globs.")]
 _AccountTag = Annotated[tuple[str, ...], Parameter(help="Only accounts that have all of these tags.")]
+_AtOnce = Annotated[int, Parameter(validator=validators.Number(gt=0), help="Targets (account and region) at a time.")]
+_Timeout = Annotated[float, Parameter(validator=validators.Number(gt=0), help="Seconds for one request.")]
+_Verbose = Annotated[int, Parameter(name=["--verbose", "-v"], count=True, help="Log more; -vv logs every detail.")]
+
+#: Somebody waits for the answer, and a service that needs more tries than this is not well.
+_ATTEMPTS = 4
+
+
+def _pieces(values: tuple[str, ...]) -> tuple[str, ...]:
+    """`a,b` and `a` `b` are the same two values."""
+    return tuple(piece for value in values for piece in (part.strip() for part in value.split(",")) if piece)
 
 
 def policy(
@@ -35,10 +47,12 @@ def policy(
     """Print the least IAM policies that the accounts file needs."""
     import anyio  # noqa: PLC0415  (like AWS's libraries it takes its time, and --help shall not)
 
+    from crawler import logs  # noqa: PLC0415
     from crawler.accounts import open_accounts  # noqa: PLC0415
     from crawler.permissions import needed  # noqa: PLC0415
     from crawler.policies import FORMATS  # noqa: PLC0415
 
+    logs.configure("text", 0)
     file = open_accounts(accounts, account, account_tag)
     try:
         found = anyio.run(needed, file, hub)
@@ -54,3 +68,49 @@ def policy(
         )
     sys.stdout.write(FORMATS[format](chosen))
     return 0
+
+
+def doctor(
+    *,
+    accounts: _Accounts = "",
+    account: _Account = (),
+    account_tag: _AccountTag = (),
+    region: _Region = (),
+    output: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="Where the rows of the crawl shall go: can it be written?")
+    ] = "-",
+    targets_at_once: _AtOnce = 32,
+    timeout: _Timeout = 20.0,
+    format: Annotated[  # noqa: A002  (the option's name)
+        Literal["table", "json"], Parameter(help="A table with the failures and their fixes, or each check as a line.")
+    ] = "table",
+    verbose: _Verbose = 0,
+) -> int:
+    """Check every account and region side by side, and tell what to do. Exit code 3 when a check failed."""
+    import anyio  # noqa: PLC0415  (see policy)
+
+    from crawler import doctor as checks  # noqa: PLC0415
+    from crawler import logs  # noqa: PLC0415
+    from crawler.accounts import open_accounts  # noqa: PLC0415
+    from crawler.settings import Settings  # noqa: PLC0415
+
+    logs.configure("text", verbose)
+    file = open_accounts(accounts, account, account_tag)
+    settings = Settings(
+        accounts=accounts,
+        account=account,
+        account_tag=account_tag,
+        region=_pieces(region),
+        output=output,
+        targets_at_once=targets_at_once,
+        timeout=timeout,
+        attempts=_ATTEMPTS,
+        page_timeout=3 * timeout,
+    )
+    findings = checks.Findings(checks.tell_line if format == "json" else checks.tell_nothing)
+    anyio.run(checks.examine, settings, file, findings)
+    if format == "table":
+        checks.show(findings)
+    if not findings.totals.targets:
+        raise UsageError("doctor: nothing to check: no account or region matches what was asked for")
+    return 3 if findings.failed else 0
