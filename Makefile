@@ -2,12 +2,13 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test faults crash bench lint types constraints clean help
+.PHONY: demo test faults soak crash bench lint types constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
 	@echo 'make lint, types  each part of it alone'
 	@echo 'make faults       the whole program against every fault, over HTTP and TLS, as a table'
+	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
 	@echo 'make crash        kill the program at a hundred moments and at each write, and look for lost rows; ten minutes'
 	@echo 'make bench        measure the crawler beside its peers; takes an hour, and a machine with two idle cores'
 	@echo 'make constraints  pin the newest versions that pyproject.toml allows (needs uv)'
@@ -38,6 +39,9 @@ test: lint types
 
 faults: .venv/ready
 	$(bin)/python -m tests.program.fault_matrix
+
+soak: .venv/ready
+	nice $(bin)/python -m tests.simulation 0 20000 $$(nproc)
 
 crash: .venv/ready
 	CRASHES=100 $(bin)/pytest tests/lake/test_crash.py

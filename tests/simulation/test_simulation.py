@@ -1,0 +1,101 @@
+"""Hundreds of worlds in which everything goes wrong, on a virtual clock; and crawlers that are wrong are found out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any
+
+import pytest
+
+from crawler import listing
+from crawler.crawl import Crawl
+from crawler.errors import ChainBroken, CrawlError
+from crawler.governor import Governor
+from crawler.model import Chain, Fetch, Outcome, Page
+from crawler.retry import RetryPolicy, persist
+from tests.simulation.story import Story, judge
+
+SEEDS, SLICE = 500, 25
+
+
+def tell_and_judge(seeds: Iterable[int]) -> None:
+    for seed in seeds:
+        try:
+            judge(Story(seed).tell())
+        except BaseException as error:
+            error.add_note(f"replay it: python -m tests.simulation {seed}")
+            raise
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, SLICE))
+def test_whatever_happens(first: int) -> None:
+    tell_and_judge(range(first, first + SLICE))
+
+
+def test_a_seed_is_one_story() -> None:
+    first, again = Story(7).tell(), Story(7).tell()
+    assert [attempt.lines for attempt in first.attempts] == [attempt.lines for attempt in again.attempts]
+    assert [attempt.sink.rows for attempt in first.attempts] == [attempt.sink.rows for attempt in again.attempts]
+
+
+async def without_the_last_page(fetch: Fetch[Any], chain: Chain) -> AsyncGenerator[Page[Any]]:
+    token: str | None = None
+    while True:
+        page = await fetch(token)
+        chain.pages += 1
+        chain.items += len(page.items)
+        if page.next_token is None and token:
+            return
+        yield page
+        token = page.next_token
+        if token is None:
+            return
+        if chain.pages > 50:
+            raise ChainBroken("RepeatedToken", "")
+
+
+async def all_that_comes(pages: AsyncGenerator[Page[Any]], _sent: object, _chain: object) -> AsyncGenerator[Page[Any]]:
+    async for page in pages:
+        yield page
+
+
+async def gives_up_quietly(call: Callable[[], Any], policy: RetryPolicy) -> Any:
+    try:
+        return await persist(call, policy)
+    except CrawlError:
+        return Page([], None)
+
+
+async def without_slots(self: Governor, call: Any, *arguments: Any) -> Any:  # noqa: ARG001
+    return await call(*arguments)
+
+
+async def settles_as_empty(self: Crawl, unit: Any, work: Any) -> Any:
+    result, error = await settle(self, unit, work)
+    if error and error.outcome is Outcome.DENIED:
+        object.__setattr__(result, "outcome", Outcome.EMPTY)
+    return result, error
+
+
+settle = Crawl._settle
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "wrong"),
+    [
+        (listing, "pages", without_the_last_page),
+        (listing, "unsent", all_that_comes),
+        ("crawler.retry", "persist", gives_up_quietly),
+        (Governor, "run", without_slots),
+        (Crawl, "_settle", settles_as_empty),
+    ],
+)
+def test_a_crawler_that_is_wrong_is_found_out(
+    where: object, what: str, wrong: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(where, str):
+        monkeypatch.setattr(f"{where}.{what}", wrong)
+    else:
+        monkeypatch.setattr(where, what, wrong)
+    with pytest.raises(AssertionError):
+        tell_and_judge(range(100))

@@ -1,0 +1,285 @@
+"""A world made from a seed, in which everything goes wrong that can: what `crawl.py` sees of AWS, on a virtual clock.
+
+Each decision hangs on the seed and on what is asked for the how-manieth time, never on who asks first: one seed is one
+story. Roles are assumed, end, and are renewed by the crawler's own code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from random import Random
+from typing import Generic, TypeVar
+
+import anyio
+
+from crawler.aws.keys import RoleKeys, with_keys
+from crawler.aws.signing import Keys
+from crawler.errors import CrawlError, Denied, Fatal, Gone, KeysExpired, KeysUnknown, Refused, Throttled, Transient
+from crawler.model import Account, Fetch, ImageId, Organization, Page, Target
+from crawler.retry import RetryPolicy
+from tests.simulation.temper import Temper
+
+T = TypeVar("T")
+
+#: (registry id, region), and the same with the name of a repository, or None for the registry itself.
+Place = tuple[str, str]
+Name = tuple[str, str, str | None]
+
+LASTING = [
+    Throttled("ThrottlingException", "for ever"),
+    Transient("ServerException", "for ever"),
+    Denied("AccessDeniedException", "for ever"),
+    Refused("InvalidParameterException", "for ever"),
+]
+
+
+@dataclass
+class Repository:
+    """Pages of image IDs. `odd` is what its tokens do; a push at `pushed_at` adds a row to its last page."""
+
+    pages: list[list[ImageId]]
+    odd: str = ""
+    deleted_at: float = float("inf")
+    pushed_at: float = float("inf")
+
+    def now(self) -> list[list[ImageId]]:
+        if anyio.current_time() < self.pushed_at:
+            return self.pages
+        return [*self.pages[:-1], [*self.pages[-1], {"imageDigest": "pushed"}]]
+
+    def digests(self) -> Counter[str | None]:
+        return Counter(row["imageDigest"] for page in self.pages for row in page)
+
+
+@dataclass
+class Region:
+    """One registry in one region: names in pages."""
+
+    repositories: dict[str, Repository]
+    names: list[list[str]]
+    disabled: bool = False
+
+
+@dataclass
+class World:
+    """A `Registries`. What it did is in `struck` (kinds of failure by unit), `told` (names given out) and `peaks`."""
+
+    seed: int
+    timeout: float = 60.0
+    regions_of: dict[str, list[str]] = field(default_factory=dict)
+    places: dict[Place, Region] = field(default_factory=dict)
+    accounts: list[Account] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        dice = Random(self.seed)  # noqa: S311 - a story, no secret
+        self.temper = Temper.of(dice)
+        self.struck: dict[tuple[str, str | None, str | None], set[str]] = defaultdict(set)
+        self.told: dict[Place, set[str]] = defaultdict(set)
+        self.told_regions: set[str] = set()
+        self.flying: Counter[Place] = Counter()
+        self.peaks: Counter[Place] = Counter()
+        self._asked: Counter[tuple[object, ...]] = Counter()
+        self._ended: set[Keys] = set()
+        self._sources: dict[str, RoleKeys] = {}
+        self._serial = count()
+        self._tokens_at: dict[tuple[object, ...], float] = {}
+        for number in range(dice.randint(1, 3)):
+            self._add_account(f"{number:012}", dice)
+
+    def restart(self) -> None:
+        """Forget what a process forgets: its keys, and what it was told. The world goes on as it was."""
+        self.told.clear()
+        self.told_regions.clear()
+        self._sources.clear()
+        self._tokens_at.clear()
+
+    def _add_account(self, account_id: str, dice: Random) -> None:
+        registries = (f"9{account_id[1:]}",) if dice.random() < 0.2 else ()
+        self.accounts.append(Account(account_id, registries=registries))
+        regions = [f"region-{n}" for n in range(dice.randint(0 if dice.random() < 0.1 else 1, 3))]
+        self.regions_of[account_id] = regions
+        for region in regions:
+            for registry_id in (account_id, *registries):
+                self.places[registry_id, region] = self._region(dice)
+
+    def _region(self, dice: Random) -> Region:
+        repositories = {f"app-{n}": self._repository(dice) for n in range(dice.choice([0, 1, 2, 4, 9]))}
+        names: list[list[str]] = [[]]
+        for name in repositories:
+            if dice.random() < 0.4:
+                names.append([])
+            names[-1].append(name)
+        return Region(repositories, names, disabled=dice.random() < self.temper.disabled)
+
+    def _repository(self, dice: Random) -> Repository:
+        temper, serial = self.temper, count()
+        pages: list[list[ImageId]] = [
+            [{"imageDigest": f"sha256:{next(serial)}"} for _ in range(dice.choice([0, 1, 2, 3]))]
+            for _ in range(dice.choice([1, 1, 2, 3, 6]))
+        ]
+        made = Repository(pages)
+        if dice.random() < temper.odd_chain:
+            made.odd = dice.choice(["same", "cycle", "empty"])
+        if dice.random() < temper.deleted:
+            made.deleted_at = dice.uniform(0, 60)
+        if dice.random() < temper.pushed:
+            made.pushed_at = dice.uniform(0, 60)
+        return made
+
+    def dice(self, *what: object) -> Random:
+        """Chance for one more time of the same."""
+        self._asked[what] += 1
+        return Random(f"{self.seed}{what}{self._asked[what]}")  # noqa: S311
+
+    async def members(self, organization: Organization) -> AsyncGenerator[Account]:  # noqa: ARG002
+        for account in self.accounts:
+            await anyio.sleep(self.temper.latency)
+            yield account
+
+    async def regions(self, account: Account) -> dict[str, bool]:
+        await self.source(account).keys()
+        self.told_regions.add(account.account_id)
+        return dict.fromkeys(self.regions_of[account.account_id], False)
+
+    async def open(self, target: Target) -> Registry:
+        await self.source(target.account).keys()
+        return Registry(self, (target.registry_id, target.region), self.source(target.account))
+
+    def source(self, account: Account) -> RoleKeys:
+        """The keys of an account, by the crawler's own renewal."""
+        if account.account_id not in self._sources:
+            assume = partial(self._assume, account.account_id)
+            self._sources[account.account_id] = RoleKeys(
+                account.account_id, assume, RetryPolicy(uniform=lambda _, high: high), now=anyio.current_time
+            )
+        return self._sources[account.account_id]
+
+    async def _assume(self, account_id: str) -> Keys:
+        denied = Random(f"{self.seed}{account_id}").random() < self.temper.role / 3  # noqa: S311
+        dice = self.dice("assume", account_id)
+        await anyio.sleep(dice.uniform(0, self.temper.latency))
+        unit = (account_id, None, None)
+        if denied:
+            self.fail(unit, Denied("AccessDenied", "not this role"))
+        if dice.random() < self.temper.role:
+            self.fail(unit, dice.choice([Transient("ServiceUnavailable", ""), Throttled("Throttling", "")]))
+        ends = anyio.current_time() + self.temper.session
+        return Keys(f"ASIA{account_id}{next(self._serial)}", "s", "t", ends)
+
+    def fail(self, unit: tuple[str, str | None, str | None], error: CrawlError) -> None:
+        """Raise it, and note where."""
+        self.struck[unit].add(type(error).__name__)
+        raise type(error)(error.code, error.message)
+
+    async def request(self, unit: Name, page: int, keys: Keys) -> None:
+        """Be asked once: return in time, late or never, or fail."""
+        place, temper, dice = unit[:2], self.temper, self.dice(unit, page)
+        self.flying[place] += 1
+        self.peaks[place] = max(self.peaks[place], self.flying[place])
+        try:
+            with anyio.fail_after(self.timeout):
+                await anyio.sleep(dice.uniform(0, temper.latency))
+                if dice.random() < temper.stall:
+                    await anyio.sleep_forever()
+        except TimeoutError:
+            self.fail(unit, Transient("Timeout", "stalled"))
+        finally:
+            self.flying[place] -= 1
+        self._refuse(unit, page, keys, dice)
+
+    def _refuse(self, unit: Name, page: int, keys: Keys, dice: Random) -> None:
+        temper, now = self.temper, anyio.current_time()
+        if dice.random() < temper.clock:
+            self.fail(unit, Fatal("ClockSkew", "the clock is wrong"))
+        if self.places[unit[:2]].disabled:
+            self.fail(unit, KeysUnknown("UnrecognizedClientException", "not enabled"))
+        if dice.random() < temper.ended:
+            self._ended.add(keys)
+        if keys in self._ended or (keys.expires or now) < now:
+            self.fail(unit, KeysExpired("ExpiredTokenException", "too late"))
+        lasting = Random(f"{self.seed}{unit}{page}")  # noqa: S311
+        if lasting.random() < temper.lasting:
+            self.fail(unit, lasting.choice(LASTING))
+        if dice.random() < temper.transient:
+            self.fail(unit, Transient("ServerException", "a hiccup"))
+        bucket = (unit[:2], unit[2] is None)
+        free = max(self._tokens_at.get(bucket, 0.0), now - 3 / temper.rate) + 1 / temper.rate
+        if free > now + 1 / temper.rate or dice.random() < temper.throttle:
+            self.struck[unit].add("Throttled")
+            raise Throttled("ThrottlingException", "Rate exceeded", dice.choice([None, None, 0.5, 7.5]))
+        self._tokens_at[bucket] = free
+
+
+@dataclass
+class Registry:
+    """A `Registry` of the world: each chain has tokens of its own, and takes no others."""
+
+    world: World
+    place: Place
+    source: RoleKeys
+
+    def repositories(self) -> Fetch[str]:
+        async def at(page: int, keys: Keys) -> list[list[str]]:
+            await self.world.request((*self.place, None), page, keys)
+            names = self.world.places[self.place].names
+            self.world.told[self.place].update(names[page])
+            return names
+
+        return Chain((*self.place, None), self, at, "").fetch
+
+    def images(self, repository: str) -> Fetch[ImageId]:
+        unit, there = (*self.place, repository), self.world.places[self.place].repositories[repository]
+
+        async def at(page: int, keys: Keys) -> list[list[ImageId]]:
+            await self.world.request(unit, page, keys)
+            if anyio.current_time() >= there.deleted_at:
+                self.world.fail(unit, Gone("RepositoryNotFoundException", "deleted"))
+            return there.now()
+
+        return Chain(unit, self, at, there.odd).fetch
+
+
+class Chain(Generic[T]):
+    """One chain of pages; `odd` ones lead nowhere."""
+
+    def __init__(
+        self, unit: Name, registry: Registry, at: Callable[[int, Keys], Awaitable[list[list[T]]]], odd: str
+    ) -> None:
+        self._unit, self._registry, self._at, self._odd = unit, registry, at, odd
+        self._world = registry.world
+        self._mark = f"{self._world.seed}-{next(self._world._serial)}"
+        self._rejected: set[str] = set()
+        self._sent = 0
+
+    async def fetch(self, token: str | None) -> Page[T]:
+        """See `Fetch`."""
+        mark, _, number = (token or f"{self._mark}/0").partition("/")
+        assert mark == self._mark, f"{token} is of another chain"
+        page = int(number.partition("#")[0])
+        if token and (token in self._rejected or self._world.dice("token", self._unit).random() < self._rejection()):
+            self._rejected.add(token)
+            self._world.fail(self._unit, Refused("InvalidParameterException", "the token"))
+        pages = await with_keys(self._registry.source, partial(self._at, page))
+        self._sent += 1
+        items = pages[page]
+        if self._odd == "empty":
+            items = []
+        return Page(items, self._next(page, len(pages)), fingerprint=hash(json.dumps(items)))
+
+    def _rejection(self) -> float:
+        # Of a list of repositories every token is good: it is not listed anew, and would always fail.
+        return self._world.temper.rejected if self._unit[2] else 0.0
+
+    def _next(self, page: int, pages: int) -> str | None:
+        if self._odd == "empty":
+            return f"{self._mark}/{page}#{self._sent}"
+        if self._odd == "same" and page:
+            return f"{self._mark}/{page}"
+        if self._odd == "cycle" and page == pages - 1:
+            return f"{self._mark}/{min(1, page)}"
+        return f"{self._mark}/{page + 1}" if page + 1 < pages else None
