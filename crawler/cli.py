@@ -229,7 +229,7 @@ def crawl(
     return job.start(settings)
 
 
-for _command in (prepare.policy, prepare.doctor, lake.runs, lake.show, lake.diff, lake.clean):
+for _command in (prepare.policy, prepare.doctor, prepare.plan, lake.runs, lake.show, lake.diff, lake.clean):
     app.command(_command)
 
 

@@ -18,7 +18,7 @@ from crawler.accounts import AccountsFile
 from crawler.errors import Fatal
 from crawler.ledger import Ledger
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Outcome, Result
-from crawler.rehearsal import FirstOfAll, rehearse
+from crawler.rehearsal import FirstOfAll, Narrowed, rehearse
 from crawler.report import Terminal, describe, next_step, printable
 from crawler.rows import to_line
 from crawler.settings import Settings
@@ -174,9 +174,9 @@ async def examine(settings: Settings, file: AccountsFile, findings: Findings) ->
     """Check everything, side by side; findings are told as they come."""
     findings.output = output_check(settings.output)
     findings.add(findings.output)
-    wanted = settings.filter()
+    first = partial(FirstOfAll, wanted=settings.filter())
     try:
-        await rehearse(settings, file, findings, partial(FirstOfAll, wanted=wanted))
+        await rehearse(settings, file, findings, partial(Narrowed, narrow=first))
     except* Fatal:
         pass  # the unit that met it has told
     if findings.counts["credentials", OK] and not findings.counts["clock", FAILED]:

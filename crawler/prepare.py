@@ -114,3 +114,57 @@ def doctor(
     if not findings.totals.targets:
         raise UsageError("doctor: nothing to check: no account or region matches what was asked for")
     return 3 if findings.failed else 0
+
+
+def plan(
+    *,
+    accounts: _Accounts = "",
+    account: _Account = (),
+    account_tag: _AccountTag = (),
+    region: _Region = (),
+    repository: Annotated[
+        tuple[str, ...], Parameter(help="Only repositories whose names match one of these globs.")
+    ] = (),
+    exclude_repository: Annotated[
+        tuple[str, ...], Parameter(help="No repositories whose names match one of these globs.")
+    ] = (),
+    hints: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, help="File that a crawl with --hints left: how long it was.")
+    ] = None,
+    page_size: Annotated[
+        int, Parameter(validator=validators.Number(gte=1, lte=1000), help="Image IDs asked for in a page.")
+    ] = 1000,
+    targets_at_once: _AtOnce = 32,
+    timeout: _Timeout = 60.0,
+    format: Annotated[Literal["text", "json"], Parameter(help="How to write it.")] = "text",  # noqa: A002  (as above)
+    verbose: _Verbose = 0,
+) -> int:
+    """Show what a crawl would list, and what it would cost, without a ListImages request."""
+    import anyio  # noqa: PLC0415  (see policy)
+
+    from crawler import logs, plan  # noqa: PLC0415
+    from crawler.accounts import open_accounts  # noqa: PLC0415
+    from crawler.settings import Settings  # noqa: PLC0415
+
+    logs.configure("text", verbose)
+    file = open_accounts(accounts, account, account_tag)
+    settings = Settings(
+        accounts=accounts,
+        account=account,
+        account_tag=account_tag,
+        region=_pieces(region),
+        repository=_pieces(repository),
+        exclude_repository=_pieces(exclude_repository),
+        hints=hints,
+        page_size=page_size,
+        targets_at_once=targets_at_once,
+        timeout=timeout,
+    )
+    made, survey = anyio.run(plan.make_plan, settings, file)
+    if format == "json":
+        plan.show_json(made)
+    else:
+        plan.show(made, survey)
+    if not survey.totals.targets:
+        raise UsageError("plan: nothing to crawl: no account or region matches what was asked for")
+    return 3 if made.unknown else 0

@@ -74,7 +74,7 @@ class FirstOfAll:
 class NamesOnly:
     """A registry whose repositories are all there, and whose images nobody asks for."""
 
-    def __init__(self, _: Target, behind: Registry) -> None:
+    def __init__(self, behind: Registry) -> None:
         self._behind = behind
 
     def repositories(self) -> Fetch[str]:
@@ -115,9 +115,12 @@ class _Nowhere:
 
 
 async def rehearse(
-    settings: Settings, file: AccountsFile, ledger: Ledger, narrow: Callable[[Target, Registry], Registry]
+    settings: Settings, file: AccountsFile, ledger: Ledger, narrow: Callable[[Registries], Registries]
 ) -> None:
-    """Walk as a crawl with these settings would; `ledger` is told how each unit ended. Raises as `Crawl` does."""
+    """Walk as a crawl with these settings would, over what `narrow` makes of all registries.
+
+    `ledger` is told how each unit ended. Raises as `Crawl` does.
+    """
     async with AwsRegistries(
         policy=settings.policy(),
         warn=ledger.warn,
@@ -127,7 +130,7 @@ async def rehearse(
         rate_share=settings.rate_share,
     ) as registries:
         crawl = Crawl(
-            Narrowed(registries, narrow),
+            narrow(registries),
             _Nowhere(),
             ledger,
             limits=settings.limits(),

@@ -1,0 +1,208 @@
+"""What a crawl would do, before it does it: all of its requests but those that make up its bulk."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.table import Table
+
+from crawler.accounts import AccountsFile
+from crawler.errors import Fatal, UsageError
+from crawler.hints import MAX_BYTES, Expected, Hints, Unfit
+from crawler.hints_file import estate
+from crawler.ledger import Ledger
+from crawler.model import Account, Outcome, Result
+from crawler.registry import Registries
+from crawler.rehearsal import NamesOnly, Narrowed, rehearse
+from crawler.report import Terminal, describe, printable
+from crawler.settings import Settings
+
+#: Bytes of a row with names of usual length; 71 of them are its digest.
+ROW_BYTES = 200
+
+
+class _Surveyed(Narrowed):
+    """Registries without images, counting the calls that a crawl makes beside those to ECR."""
+
+    def __init__(self, behind: Registries, plan: Plan) -> None:
+        super().__init__(behind, lambda _, registry: NamesOnly(registry))
+        self._plan = plan
+
+    async def regions(self, account: Account) -> Mapping[str, bool]:
+        """See `Registries`."""
+        regions = await super().regions(account)
+        self._plan.accounts += 1
+        self._plan.assumed += bool(account.role)
+        self._plan.asked_for_regions += any(name not in account.regions for name in regions)
+        return regions
+
+
+@dataclass(slots=True)
+class Plan:
+    """What would be crawled. `targets` and `repositories` are by region; `listed` counts those left out too.
+
+    `expected` is what the last run tells, None without hints.
+    """
+
+    page_size: int
+    accounts: int = 0
+    assumed: int = 0
+    asked_for_regions: int = 0
+    describing: int = 0
+    listed: int = 0
+    targets: Counter[str] = field(default_factory=Counter[str])
+    repositories: Counter[str] = field(default_factory=Counter[str])
+    unknown: int = 0
+    hinted: bool = False
+    expected: Expected | None = None
+
+    @property
+    def listing(self) -> int | None:
+        """ListImages requests, by the last run; None where that is not known."""
+        return max(self.expected.pages - self.describing, self.repositories.total()) if self.expected else None
+
+    @property
+    def rows(self) -> tuple[int, int] | None:
+        """Image IDs at least and at most: only the last page of a repository may be short."""
+        if self.listing is None:
+            return None
+        return (self.listing - self.repositories.total()) * self.page_size, self.listing * self.page_size
+
+    def as_json(self) -> dict[str, object]:
+        """The plan as `--format json` prints it. What is not known is null."""
+        rows, expected = self.rows, self.expected
+        return {
+            "accounts": self.accounts,
+            "targets": self.targets.total(),
+            "targetsByRegion": dict(self.targets),
+            "repositories": self.repositories.total(),
+            "repositoriesByRegion": dict(self.repositories),
+            "repositoriesLeftOut": self.listed - self.repositories.total(),
+            "unitsUnknown": self.unknown,
+            "requests": {
+                "ecr:DescribeRepositories": self.describing,
+                "ecr:ListImages": self.listing,
+                "ecr:ListImages at least": self.repositories.total(),
+                "sts:AssumeRole at least": self.assumed,
+                "account:ListRegions": self.asked_for_regions,
+            },
+            "rows": list(rows) if rows else None,
+            "bytes": [count * ROW_BYTES for count in rows] if rows else None,
+            "secondsAtLeast": round(expected.seconds, 1) if expected else None,
+        }
+
+
+class _Survey(Ledger):
+    """A ledger that fills in a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self._plan = plan
+
+    async def record(self, result: Result) -> None:
+        """See `Ledger`."""
+        await super().record(result)
+        plan, region = self._plan, result.unit.region
+        if result.unit.repository is not None:
+            plan.repositories[region or ""] += 1
+            return
+        plan.describing += result.chain.pages
+        plan.listed += result.chain.items
+        if result.outcome in (Outcome.OK, Outcome.EMPTY):
+            plan.targets[region or ""] += 1
+
+
+async def make_plan(settings: Settings, file: AccountsFile) -> tuple[Plan, Ledger]:
+    """Look at everything but images. The ledger has what could not be looked at."""
+    plan = Plan(settings.page_size, hinted=settings.hints is not None, expected=_expected(settings, file))
+    survey = _Survey(plan)
+    try:
+        await rehearse(settings, file, survey, lambda registries: _Surveyed(registries, plan))
+    except* Fatal:
+        pass  # the unit that met it has told
+    plan.unknown = survey.incomplete()
+    return plan, survey
+
+
+def _expected(settings: Settings, file: AccountsFile) -> Expected | None:
+    if settings.hints is None:
+        return None
+    try:
+        with Path(settings.hints).open("rb") as source:
+            return Hints.read(source.read(MAX_BYTES + 1), estate(file), settings.selection()).expected
+    except OSError as error:
+        raise UsageError(f"--hints {settings.hints}: cannot be read: {error.strerror}") from error
+    except Unfit as unfit:
+        raise UsageError(f"--hints {settings.hints} {unfit}") from unfit
+
+
+def show_json(plan: Plan) -> None:
+    """Print the plan as one JSON object."""
+    sys.stdout.write(json.dumps(plan.as_json(), indent=2) + "\n")
+
+
+def show(plan: Plan, ledger: Ledger) -> None:
+    """Print the plan for people."""
+    console = Terminal(sys.stdout)
+    repositories, left_out = plan.repositories.total(), plan.listed - plan.repositories.total()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("region")
+    table.add_column("targets", justify="right")
+    table.add_column("repositories", justify="right")
+    for region in sorted(plan.targets):
+        table.add_row(region, f"{plan.targets[region]:,}", f"{plan.repositories[region]:,}")
+    console.print(table)
+    lines = [
+        "",
+        f"{plan.accounts:,} accounts, {plan.targets.total():,} targets, {repositories:,} repositories"
+        + (f" ({left_out:,} more are left out by filters)" if left_out else ""),
+        f"ecr:DescribeRepositories  {plan.describing:,} requests (this plan has just made as many)",
+        f"ecr:ListImages            {_requests(plan)}",
+        f"other calls               {plan.assumed:,} sts:AssumeRole or more, {plan.asked_for_regions:,} for regions",
+        f"rows                      {_rows(plan)}",
+        f"time                      {_time(plan)}",
+        f"CloudTrail                logs each of these calls as a read-only management event: {_events(plan)}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for failure in ledger.failures:
+        text = f"Not known: {describe(failure.first, failure.units)}"
+        console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+    if plan.unknown:
+        console.print("`crawler doctor` says what to do about each.", highlight=False, markup=False)
+
+
+def _requests(plan: Plan) -> str:
+    least = plan.repositories.total()
+    if plan.listing is None:
+        return f"{least:,} requests, and one more for each further {plan.page_size:,} image IDs of a repository"
+    return f"about {plan.listing:,} requests, as in the last run"
+
+
+def _rows(plan: Plan) -> str:
+    if plan.rows is None and plan.hinted:
+        return "not known: the hints are of a crawl with other filters, or another page size"
+    if plan.rows is None:
+        return "not known: crawl with --hints FILE, and give that file to the next plan"
+    least, most = plan.rows
+    return f"{least:,} to {most:,}, {least * ROW_BYTES / 1e6:,.1f} to {most * ROW_BYTES / 1e6:,.1f} MB"
+
+
+def _time(plan: Plan) -> str:
+    if plan.expected is None:
+        return "not known: AWS publishes no rates; they are learned, and remembered with --hints"
+    minutes = plan.expected.seconds / 60
+    return (
+        f"{minutes:,.0f} minutes or more, as long as the longest registry" if minutes >= 1 else "minutes, by the hints"
+    )
+
+
+def _events(plan: Plan) -> str:
+    listing = plan.listing if plan.listing is not None else plan.repositories.total()
+    total = plan.describing + listing + plan.assumed + plan.asked_for_regions
+    return f"{'about' if plan.expected else 'at least'} {total:,}"

@@ -1,0 +1,88 @@
+"""The plan: what a crawl would do, asked without a single ListImages, and held against the crawl itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from crawler.emulator import Account, Emulator, Estate, Options, Repository, Series, running
+from tests.program.conftest import Program
+
+ONE, TWO = "000000000001", "000000000002"
+REGIONS = ["us-east-1", "eu-west-1"]
+SIZES = {"team/api": 25, "team/web": 3, "cache": 0}
+
+
+def account(id_: str, **more: Any) -> Account:
+    repositories = {name: Repository(name, Series(name, count)) for name, count in SIZES.items()}
+    return Account(id_, f"name-{id_[-1]}", repositories={"us-east-1": repositories}, **more)
+
+
+def estate(**more: Any) -> Estate:
+    return Estate([account(ONE), account(TWO, **more)], regions=REGIONS)
+
+
+def planned(program: Program, *options: str) -> tuple[int, dict[str, Any]]:
+    done = program.run("plan", "--accounts", "accounts.yaml", "--account", "name-*", "--format", "json", *options)
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture
+def start(program: Program) -> Any:
+    def begin(emulator: Emulator, made: Estate) -> None:
+        program.environment |= emulator.environment()
+        (program.folder / "accounts.yaml").write_text(made.accounts_yaml())
+
+    return begin
+
+
+def test_it_counts_what_a_crawl_would_list_without_listing_it(program: Program, start: Any) -> None:
+    made = estate()
+    with running(made) as emulator:
+        start(emulator, made)
+        code, plan = planned(program, "--exclude-repository", "cache")
+        stats = emulator.stats()
+    assert code == 0
+    assert "ecr:ListImages" not in stats["requests"]
+    assert (plan["accounts"], plan["targetsByRegion"]) == (2, {"us-east-1": 2, "eu-west-1": 2})
+    assert (plan["repositories"], plan["repositoriesLeftOut"]) == (4, 2)
+    assert plan["requests"]["ecr:DescribeRepositories"] == stats["requests"]["ecr:DescribeRepositories"] == 4
+    assert plan["requests"]["sts:AssumeRole at least"] == stats["requests"]["sts:AssumeRole"] == 2
+    assert (plan["requests"]["ecr:ListImages"], plan["rows"], plan["secondsAtLeast"]) == (None, None, None)
+
+
+def test_hints_of_a_crawl_tell_its_requests_and_bound_its_rows(program: Program, start: Any) -> None:
+    made = estate()
+    sizes = ["--page-size", "10"]
+    with running(made) as emulator:
+        start(emulator, made)
+        crawled = program.run("--accounts", "accounts.yaml", "--account", "name-*", "--hints", "hints", *sizes)
+        spent = emulator.stats()["requests"]
+        code, plan = planned(program, "--hints", "hints", *sizes)
+    assert (crawled.returncode, code) == (0, 0)
+    assert plan["requests"]["ecr:ListImages"] == spent["ecr:ListImages"]
+    least, most = plan["rows"]
+    assert least <= len(crawled.stdout.splitlines()) <= most
+    assert plan["secondsAtLeast"] is not None
+
+
+def test_what_could_not_be_looked_at_is_named(program: Program, start: Any) -> None:
+    made = estate(deny_role=True)
+    with running(made) as emulator:
+        start(emulator, made)
+        done = program.run("plan", "--accounts", "accounts.yaml", "--account", "name-*")
+    assert done.returncode == 3
+    said = done.stdout.decode()
+    assert f"Not known: DENIED {TWO} (name-2)" in said
+    assert "`crawler doctor`" in said
+    assert "not known: crawl with --hints FILE" in said
+
+
+def test_hints_that_are_not_there_are_wrong_usage(program: Program, start: Any) -> None:
+    with running(estate(), Options()) as emulator:
+        start(emulator, estate())
+        done = program.run("plan", "--accounts", "accounts.yaml", "--hints", "nowhere")
+    assert done.returncode == 2
+    assert b"--hints nowhere: cannot be read" in done.stderr
