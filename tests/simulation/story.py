@@ -18,13 +18,14 @@ from trio.testing import MockClock
 
 from crawler.crawl import Crawl, Limits
 from crawler.errors import Fatal
+from crawler.hints import Hints, Memory
 from crawler.ledger import Ledger
-from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Identity, Organization, Outcome
+from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Identity, Organization, Outcome, Split, Target
 from crawler.model import Account as AnyAccount
 from crawler.retry import RetryPolicy
 from crawler.wanted import Filter
 from tests.fakes import ListSink, leaves, place
-from tests.simulation.world import World
+from tests.simulation.world import PUSHED, Repository, World
 
 #: Seconds of the virtual clock after which nobody will ever wake up again.
 FOR_EVER = 1e8
@@ -63,7 +64,14 @@ class Story:
             rate_share=dice.choice([1.0, 1.0, 0.5]),
             target_seconds=dice.choice([5.0, 600.0, 21600.0, 21600.0]),
             restarts=dice.choice([0, 1, 3]),
+            split=dice.choice(list(Split)),
         )
+        self.hints = Hints()
+        for (registry_id, region), there in self.world.places.items():
+            if dice.random() < 0.3:
+                # An earlier night knew it: one that is gone since, and some that are still there.
+                memory = Memory(repositories=dict.fromkeys(["gone", *list(there.repositories)[::2]], 50), pages=50)
+                self.hints.keep(Target(AnyAccount(registry_id), region, registry_id), memory, whole=True)
         jitter = Random(f"jitter {seed}")  # noqa: S311
         self.policy = RetryPolicy(
             attempts=dice.choice([2, 5, 20]), seconds=dice.choice([60.0, 900.0]), uniform=jitter.uniform
@@ -97,7 +105,18 @@ class Story:
         attempt.ledger.send = send
         world = self.world
         world.restart()
-        crawl = Crawl(world, attempt.sink, attempt.ledger, limits=self.limits, policy=self.policy, wanted=Filter())
+        world.hinted = {
+            at: self.hints.of(Target(AnyAccount(at[0]), at[1], at[0])).long_repositories() for at in world.places
+        }
+        crawl = Crawl(
+            world,
+            attempt.sink,
+            attempt.ledger,
+            limits=self.limits,
+            policy=self.policy,
+            wanted=Filter(),
+            hints=self.hints,
+        )
         with anyio.fail_after(FOR_EVER), anyio.move_on_after(cut) as scope:
             try:
                 if self.organization:
@@ -169,7 +188,8 @@ def _judge_line(world: World, attempt: Attempt, line: dict[str, Any]) -> None:
     if name is None:
         if outcome in LISTED:
             there = world.places[registry_id, region]  # type: ignore[index]
-            assert set(there.repositories) == attempt.told.get((registry_id, region), set()), "names are missing"  # type: ignore[arg-type]
+            told = attempt.told.get((registry_id, region), set())
+            assert set(there.repositories) <= told, "names are missing"  # type: ignore[arg-type]
             assert not there.disabled
             assert outcome == ("OK" if there.repositories else "EMPTY")
         if outcome == "REGION_DISABLED" and region:
@@ -189,9 +209,9 @@ def _judge_line(world: World, attempt: Attempt, line: dict[str, Any]) -> None:
 
 
 def _judge_repository(world: World, attempt: Attempt, line: dict[str, Any], unit: tuple[str | None, ...]) -> None:
-    there = world.places[unit[0], unit[1]].repositories[unit[2]]  # type: ignore[index]
+    there = world.places[unit[0], unit[1]].repositories.get(unit[2]) or Repository([[]], deleted_at=0.0)  # type: ignore[index,arg-type]
     rows, truth = attempt.of(unit), there.digests()
-    grown = truth + Counter({"pushed": 1}) if there.pushed_at <= attempt.seconds else truth
+    grown = truth + Counter({PUSHED: 1}) if there.pushed_at <= attempt.seconds else truth
     assert set(rows) <= set(grown), "rows that nobody has"
     if not there.odd:
         assert rows <= grown, "a row twice"

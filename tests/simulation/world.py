@@ -20,7 +20,7 @@ import anyio
 from crawler.aws.keys import RoleKeys, with_keys
 from crawler.aws.signing import Keys
 from crawler.errors import CrawlError, Denied, Fatal, Gone, KeysExpired, KeysUnknown, Refused, Throttled, Transient
-from crawler.model import Account, Fetch, ImageId, Organization, Page, Target
+from crawler.model import Account, Fetch, ImageId, ImageStatus, Organization, Page, Part, Split, TagStatus, Target
 from crawler.retry import RetryPolicy
 from tests.simulation.temper import Temper
 
@@ -29,6 +29,9 @@ T = TypeVar("T")
 #: (registry id, region), and the same with the name of a repository, or None for the registry itself.
 Place = tuple[str, str]
 Name = tuple[str, str, str | None]
+
+#: The image that is pushed while the crawl is under way.
+PUSHED = "sha256:9999"
 
 LASTING = [
     Throttled("ThrottlingException", "for ever"),
@@ -50,10 +53,21 @@ class Repository:
     def now(self) -> list[list[ImageId]]:
         if anyio.current_time() < self.pushed_at:
             return self.pages
-        return [*self.pages[:-1], [*self.pages[-1], {"imageDigest": "pushed"}]]
+        return [*self.pages[:-1], [*self.pages[-1], {"imageDigest": PUSHED}]]
+
+    def of(self, part: Part | None) -> list[list[ImageId]]:
+        """The pages of a part, some of them empty, as those of a filter are."""
+        return self.now() if part is None else [[row for row in page if _in(part, row)] for page in self.now()]
 
     def digests(self) -> Counter[str | None]:
         return Counter(row["imageDigest"] for page in self.pages for row in page)
+
+
+def _in(part: Part, row: ImageId) -> bool:
+    number = int((row["imageDigest"] or "").rpartition(":")[2])
+    status = (ImageStatus.ACTIVE, ImageStatus.ARCHIVED, ImageStatus.ACTIVATING)[number % 3]
+    tag = TagStatus.TAGGED if row.get("imageTag") else TagStatus.UNTAGGED
+    return part.tag_status in (TagStatus.ANY, tag) and part.image_status in (ImageStatus.ANY, status)
 
 
 @dataclass
@@ -81,6 +95,7 @@ class World:
         self.struck: dict[tuple[str, str | None, str | None], set[str]] = defaultdict(set)
         self.told: dict[Place, set[str]] = defaultdict(set)
         self.told_regions: set[str] = set()
+        self.hinted: dict[Place, list[str]] = {}
         self.flying: Counter[Place] = Counter()
         self.peaks: Counter[Place] = Counter()
         self._asked: Counter[tuple[object, ...]] = Counter()
@@ -119,8 +134,11 @@ class World:
     def _repository(self, dice: Random) -> Repository:
         temper, serial = self.temper, count()
         pages: list[list[ImageId]] = [
-            [{"imageDigest": f"sha256:{next(serial)}"} for _ in range(dice.choice([0, 1, 2, 3]))]
-            for _ in range(dice.choice([1, 1, 2, 3, 6]))
+            [
+                {"imageDigest": f"sha256:{next(serial)}", "imageTag": dice.choice([None, "v1"])}
+                for _ in range(dice.choice([0, 1, 2, 3]))
+            ]
+            for _ in range(dice.choice([1, 1, 2, 3, 12]))
         ]
         made = Repository(pages)
         if dice.random() < temper.odd_chain:
@@ -228,18 +246,28 @@ class Registry:
             await self.world.request((*self.place, None), page, keys)
             names = self.world.places[self.place].names
             self.world.told[self.place].update(names[page])
+            if page == 0:  # and with it what an earlier night knew to be long
+                self.world.told[self.place].update(self.world.hinted.get(self.place, ()))
             return names
 
         return Chain((*self.place, None), self, at, "").fetch
 
-    def images(self, repository: str) -> Fetch[ImageId]:
-        unit, there = (*self.place, repository), self.world.places[self.place].repositories[repository]
+    def parts(self, split: Split) -> list[Part]:
+        tags = [TagStatus.ANY] if split is Split.NO else [TagStatus.TAGGED, TagStatus.UNTAGGED]
+        statuses = [ImageStatus.ANY]
+        if split is Split.ALL:
+            statuses = [ImageStatus.ACTIVE, ImageStatus.ARCHIVED, ImageStatus.ACTIVATING]
+        return [Part(tag, status) for tag in tags for status in statuses]
+
+    def images(self, repository: str, part: Part | None = None) -> Fetch[ImageId]:
+        unit = (*self.place, repository)
+        there = self.world.places[self.place].repositories.get(repository) or Repository([[]], deleted_at=0.0)
 
         async def at(page: int, keys: Keys) -> list[list[ImageId]]:
             await self.world.request(unit, page, keys)
             if anyio.current_time() >= there.deleted_at:
                 self.world.fail(unit, Gone("RepositoryNotFoundException", "deleted"))
-            return there.now()
+            return there.of(part)
 
         return Chain(unit, self, at, there.odd).fetch
 
