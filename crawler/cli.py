@@ -233,6 +233,9 @@ for _command in (prepare.policy, prepare.doctor, prepare.plan, lake.runs, lake.s
     app.command(_command)
 
 
+app.command(prepare.import_, name="import")
+
+
 @app.command
 def schema() -> int:
     """Print the JSON Schema of the accounts file, for editors."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
@@ -168,3 +169,34 @@ def plan(
     if not survey.totals.targets:
         raise UsageError("plan: nothing to crawl: no account or region matches what was asked for")
     return 3 if made.unknown else 0
+
+
+def import_(
+    source: Annotated[Literal["profiles", "organization"], Parameter(help="Where the accounts are named now.")],
+    /,
+    *,
+    member_role: Annotated[
+        str, Parameter(help="Role in every account of the organization: a name, or an ARN with {account_id}.")
+    ] = "inventory",
+    external_id: Annotated[str | None, Parameter(help="External id to assume it with.")] = None,
+    profile: Annotated[str | None, Parameter(help="AWS CLI profile to list the organization with.")] = None,
+) -> int:
+    """Print a first accounts file, from AWS CLI profiles or from an organization."""
+    import anyio  # noqa: PLC0415  (see policy)
+
+    from crawler import draft, logs  # noqa: PLC0415
+    from crawler.report import printable  # noqa: PLC0415
+
+    logs.configure("text", 0)
+    try:
+        if source == "profiles":
+            text = draft.of_profiles()
+        else:
+            text = anyio.run(
+                partial(draft.of_organization, member_role, profile=profile, external_id=external_id or None)
+            )
+    except CrawlError as error:
+        sys.stderr.write(f"import: {printable(str(error))}\n")
+        return 3
+    sys.stdout.write(text)
+    return 0

@@ -6,6 +6,7 @@ knows better than we do stays its own: credential chains and config files (`sess
 models (`api`). One table (`errors`) turns AWS's errors into ours.
 """
 
+from crawler.aws.config_files import ConfigFiles
 from crawler.aws.registries import AwsRegistries
 
-__all__ = ["AwsRegistries"]
+__all__ = ["AwsRegistries", "ConfigFiles"]
