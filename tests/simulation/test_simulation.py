@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -55,8 +56,9 @@ async def without_the_last_page(fetch: Fetch[Any], chain: Chain) -> AsyncGenerat
 
 
 async def all_that_comes(pages: AsyncGenerator[Page[Any]], _sent: object, _chain: object) -> AsyncGenerator[Page[Any]]:
-    async for page in pages:
-        yield page
+    async with aclosing(pages):
+        async for page in pages:
+            yield page
 
 
 async def gives_up_quietly(call: Callable[[], Any], policy: RetryPolicy) -> Any:
