@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from crawler.errors import UsageError
 from crawler.runs.layout import VERSION
 from crawler.sinks.parts import Part
+
+T = TypeVar("T")
+
+#: Made when they are needed: to make one takes a millisecond, and a run may have thousands of records.
+_adapters: dict[type, TypeAdapter[Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,8 @@ class Claim:
 
     @classmethod
     def decode(cls, where: str, data: bytes) -> Self:
-        """From JSON. Raises `UsageError` for a version that is newer than this program."""
-        return cls(**_object(where, data))
+        """From JSON. Raises `UsageError` for what is damaged, or of a version newer than this program."""
+        return _checked(cls, where, _object(where, data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +88,8 @@ class Manifest:
 
     @classmethod
     def decode(cls, where: str, data: bytes) -> Self:
-        """From JSON. Raises `UsageError` for a version that is newer than this program."""
-        document = _object(where, data)
-        document["parts"] = [Part(**part) for part in document["parts"]]
-        return cls(**document)
+        """From JSON. Raises `UsageError` for what is damaged, or of a version newer than this program."""
+        return _checked(cls, where, _object(where, data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +113,26 @@ class Record:
 
     @classmethod
     def decode(cls, where: str, data: bytes) -> Self:
-        """From NDJSON. Raises `UsageError` for a version that is newer than this program."""
-        lines = data.splitlines(keepends=True)
-        head = _object(where, lines[0])
-        parts = [Part(**part) for part in head["parts"]]
-        return cls(head["run"], head["attempt"], parts, lines[1:], head["version"])
+        """From NDJSON. Raises `UsageError` for what is damaged, or of a version newer than this program."""
+        head, *units = data.splitlines(keepends=True) or [b""]
+        return _checked(cls, where, {**_object(where, head), "units": units})
+
+
+def _checked(kind: type[T], where: str, document: dict[str, Any]) -> T:
+    try:
+        adapter = _adapters.get(kind) or _adapters.setdefault(kind, TypeAdapter(kind))
+        checked: T = adapter.validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{where}: is damaged at {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return checked
 
 
 def _object(where: str, data: bytes) -> dict[str, Any]:
     try:
         document = cast("dict[str, Any]", orjson.loads(data))
         version = int(document["version"])
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{where}: is not a file of this program: {error}") from error
     if version > VERSION:
         raise UsageError(
