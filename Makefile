@@ -2,7 +2,7 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test faults soak crash bench lint types constraints clean help
+.PHONY: demo test faults soak crash fuzz audit bench lint types constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
@@ -10,6 +10,8 @@ help:
 	@echo 'make faults       the whole program against every fault, over HTTP and TLS, as a table'
 	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
 	@echo 'make crash        kill the program at a hundred moments and at each write, and look for lost rows; ten minutes'
+	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote'
+	@echo 'make audit        known vulnerabilities of what constraints.txt names; asks osv.dev'
 	@echo 'make bench        measure the crawler beside its peers; takes an hour, and a machine with two idle cores'
 	@echo 'make constraints  pin the newest versions that pyproject.toml allows (needs uv)'
 	@echo 'make clean        remove .venv and caches'
@@ -45,6 +47,14 @@ soak: .venv/ready
 
 crash: .venv/ready
 	CRASHES=100 $(bin)/pytest tests/lake/test_crash.py
+
+fuzz: .venv/ready
+	$(bin)/python -m pip install --quiet 'atheris>=3'
+	for target in $$($(bin)/python -m tests.fuzz.targets); do $(bin)/python -m tests.fuzz $$target 60 || exit 1; done
+
+audit: .venv/ready
+	$(bin)/python -m pip install --quiet 'pip-audit>=2.9'
+	$(bin)/pip-audit --requirement constraints.txt --disable-pip --vulnerability-service osv
 
 bench: .venv/ready
 	$(bin)/python -m benchmarks all

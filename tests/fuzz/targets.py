@@ -1,0 +1,121 @@
+"""What reads bytes that others wrote, each as a function of bytes which may raise nothing.
+
+Only what the reader's contract calls an answer or an error of ours may come out; anything else is found by an assertion
+or an exception that nobody catches.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from botocore.session import Session
+
+from crawler.accounts import AccountsFile, load
+from crawler.aws.api import read
+from crawler.aws.ecr import _image_ids, _repositories
+from crawler.aws.errors import translate
+from crawler.aws.exchange import Response
+from crawler.errors import CrawlError, Transient, UsageError
+from crawler.hints import Hints, Unfit
+from crawler.rows import encode
+from crawler.runs.documents import Claim, Manifest, Record
+
+_SESSION = Session()
+_RESULTS = [
+    (_SESSION.get_service_model(service).operation_model(operation), wanted)
+    for service, operation, wanted in [
+        ("sts", "AssumeRole", "Credentials"),
+        ("organizations", "ListAccounts", "Accounts"),
+        ("account", "ListRegions", "Regions"),
+        ("ec2", "DescribeRegions", "Regions"),
+    ]
+]
+
+
+def accounts(data: bytes) -> None:
+    try:
+        assert isinstance(load("f", data), AccountsFile)
+    except UsageError as refusal:
+        lines = str(refusal).split("\n")
+        assert 1 <= len(lines) <= 21
+        assert all(line.isprintable() for line in lines)
+
+
+def told(error: CrawlError) -> None:
+    """Assert that a person can read it."""
+    assert str(error).isprintable()
+    assert len(str(error)) <= 700
+
+
+def images(data: bytes) -> None:
+    """Read as a page of image IDs, and written as rows: one line for each, which say the same."""
+    try:
+        page = _image_ids(data)
+    except Transient as error:
+        told(error)
+        return
+    assert page.next_token is None or page.next_token
+    rows = encode("1" * 12, "eu-west-1", "team/app", page.items)
+    assert rows.isascii()
+    written = [json.loads(row) for row in rows.split(b"\n")[:-1]]
+    assert [(row["imageDigest"], row["imageTag"]) for row in written] == [
+        (row["imageDigest"], row.get("imageTag")) for row in page.items
+    ]
+
+
+def repositories(data: bytes) -> None:
+    try:
+        page = _repositories(data)
+    except Transient as error:
+        told(error)
+        return
+    assert all(isinstance(name, str) for name in page.items)
+
+
+def errors(data: bytes) -> None:
+    """The first byte is a status, the first line a header or two, the rest a body."""
+    status = 300 + data[0] if data else 400
+    head, _, body = data[1:].partition(b"\n")
+    kind, _, rest = head.decode("latin-1").partition("\t")
+    date, _, wish = rest.partition("\t")
+    headers = {"x-amzn-errortype": kind, "date": date, "retry-after": wish, "x-amz-retry-after": wish}
+    error = translate(status, headers, body, doing="asking", now=1.8e9)
+    assert isinstance(error, CrawlError)
+    told(error)
+    assert getattr(error, "retry_after", None) is None or error.retry_after >= 0  # type: ignore[attr-defined]
+
+
+def results(data: bytes) -> None:
+    """The first byte chooses one of the operations that botocore parses."""
+    model, wanted = _RESULTS[data[0] % len(_RESULTS) if data else 0]
+    try:
+        assert read(model, Response(200, {}, data[1:]), wanted)[wanted] is not None
+    except Transient as error:
+        told(error)
+
+
+def hints(data: bytes) -> None:
+    try:
+        again = Hints.read(data, ["111111111111"], "all").written(None)
+    except Unfit:
+        return
+    Hints.read(again, ["111111111111"], "all")
+
+
+def documents(data: bytes) -> None:
+    """A file of a published run: the first byte chooses which."""
+    kind = (Claim, Manifest, Record)[data[0] % 3 if data else 0]
+    try:
+        document = kind.decode("where", data[1:])
+    except UsageError:
+        return
+    assert kind.decode("where", document.encode()).encode() == document.encode()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (accounts, images, repositories, errors, results, hints, documents)
+}
+
+if __name__ == "__main__":
+    print(*TARGETS)

@@ -1,0 +1,80 @@
+"""What SECURITY.md promises, on the whole program: what it asks of AWS, what it leaves on the disk, what it tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from crawler.emulator import Account, Estate, Options, Repository, Rule, running
+from crawler.emulator.images import MIXED, Series
+from tests.program.conftest import Program
+
+HUB, ONE, TWO = "000000000000", "000000000001", "000000000002"
+README = Path(__file__).parents[2] / "README.md"
+#: Named in the text beside the policies: they are for `include_ous` alone.
+OF_UNITS = {"organizations:ListAccountsForParent", "organizations:ListOrganizationalUnitsForParent"}
+
+
+def estate() -> Estate:
+    regions = ["eu-west-1", "us-east-1"]
+    return Estate(
+        [
+            Account(id_, repositories={"eu-west-1": {name: Repository(name, Series(name, 5, MIXED)) for name in ("api", "web")}})
+            for id_ in (HUB, ONE, TWO)
+        ],
+        hub=HUB,
+        regions=regions,
+    )
+
+
+def granted() -> set[str]:
+    """The actions of the policies in the README."""
+    text = README.read_text()
+    section = text[text.index("\n## Permissions") :].partition("\n## What comes out")[0]
+    policies = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)]
+    return {action for policy in policies for statement in policy["Statement"] for action in statement["Action"]}
+
+
+@pytest.mark.parametrize(
+    ("accounts", "asked"),
+    [
+        (f"accounts: [{{account_id: '{ONE}', role: inventory}}]\n", {"account:ListRegions", "ec2:DescribeRegions"}),
+        ("organization: {member_role: inventory, regions: [eu-west-1]}\n", {"organizations:ListAccounts"}),
+    ],
+)
+def test_nothing_is_asked_that_the_policies_of_the_readme_do_not_grant(
+    program: Program, accounts: str, asked: set[str]
+) -> None:
+    # What refuses the first choice brings out the second, and a refused token a new start.
+    rules = [Rule(fault="access-denied", operation="ListRegions", account=ONE, limit=1)]
+    with running(estate(), Options(faults=rules, seed=1)) as emulator:
+        program.environment |= emulator.environment()
+        program.crawl(accounts)
+        requests = set(emulator.stats()["requests"])
+    assert requests <= granted() | OF_UNITS
+    assert requests >= asked | {"sts:AssumeRole", "ecr:ListImages", "ecr:DescribeRepositories"}
+
+
+def test_files_are_their_owners_alone_and_no_secret_is_in_any(program: Program) -> None:
+    flags = ["--output", "rows", "--hints", "hints", "-vv", "--log-format", "json"]
+    before = os.umask(0)
+    try:
+        with running(estate()) as emulator:
+            program.environment |= emulator.environment()
+            crawled = program.crawl(f"accounts: [{{account_id: '{ONE}', role: inventory}}]\n", *flags)
+            issued = [keys for keys in emulator.world.sessions._keys.values() if keys.session_token]
+    finally:
+        os.umask(before)
+    assert crawled.code == 0, crawled.stderr
+    written = [program.folder / name for name in ("rows", "ledger", "report", "hints")]
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in written} == {file.name: "0o600" for file in written}
+    secrets = [program.environment["AWS_SECRET_ACCESS_KEY"]]
+    assert issued
+    for keys in issued:
+        secrets += [keys.secret_key, str(keys.session_token)]
+    told = crawled.stderr + crawled.stdout.decode() + "".join(file.read_text() for file in written)
+    assert not [secret for secret in secrets if secret in told]
