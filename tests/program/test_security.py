@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crawler.emulator import Account, Estate, Options, Repository, Rule, running
-from crawler.emulator.images import MIXED, Series
+from crawler.emulator.images import Series
 from tests.program.conftest import Program
 
 HUB, ONE, TWO = "000000000000", "000000000001", "000000000002"
@@ -23,7 +23,9 @@ def estate() -> Estate:
     regions = ["eu-west-1", "us-east-1"]
     return Estate(
         [
-            Account(id_, repositories={"eu-west-1": {name: Repository(name, Series(name, 5, MIXED)) for name in ("api", "web")}})
+            Account(
+                id_, repositories={"eu-west-1": {name: Repository(name, Series(name, 5)) for name in ("api", "web")}}
+            )
             for id_ in (HUB, ONE, TWO)
         ],
         hub=HUB,
