@@ -2,7 +2,7 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test faults soak crash fuzz audit bench lint types constraints clean help
+.PHONY: demo test faults soak crash fuzz audit bench bench-throttle lint types constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
@@ -13,6 +13,7 @@ help:
 	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote'
 	@echo 'make audit        known vulnerabilities of what constraints.txt names; asks osv.dev'
 	@echo 'make bench        measure the crawler beside its peers; takes an hour, and a machine with two idle cores'
+	@echo 'make bench-throttle  the part of it that is about throttling: a quarter of an hour'
 	@echo 'make constraints  pin the newest versions that pyproject.toml allows (needs uv)'
 	@echo 'make clean        remove .venv and caches'
 
@@ -58,6 +59,10 @@ audit: .venv/ready
 
 bench: .venv/ready
 	$(bin)/python -m benchmarks all
+
+bench-throttle: .venv/ready
+	$(bin)/python -m benchmarks throttle
+	$(bin)/python -m benchmarks simulate
 
 constraints:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter, validators
 
-from benchmarks import chart, report
+from benchmarks import chart, report, throttle, throttle_report
 from benchmarks.ceiling import ENOUGH, Ceiling
 from benchmarks.clients import CRAWLER, many_targets, one_registry
 from benchmarks.contest import checked_run, contest, say
@@ -27,7 +27,7 @@ app = App(name="benchmarks", help_format="plaintext", default_parameter=Paramete
 
 @app.default
 def main(
-    name: Literal["all", "pages", "small", "targets", "memory", "startup", "ceiling"],
+    name: Literal["all", "pages", "small", "targets", "memory", "startup", "ceiling", "throttle", "simulate"],
     *,
     rounds: Annotated[
         int | None, Parameter(validator=validators.Number(gte=1), help="Rounds; medians are told. 5, or 1 if quick.")
@@ -38,7 +38,7 @@ def main(
     if SERVER == CLIENT and not quick:
         say("Two cores are needed, one for the emulator and one for the client, and a Linux that lets us choose them.")
         return 2
-    names = ["startup", "pages", "small", "targets", "memory"] if name == "all" else [name]
+    names = ["startup", "pages", "small", "targets", "memory", "throttle", "simulate"] if name == "all" else [name]
     # Figures that the emulator may have limited are shown, and kept nowhere.
     refused = False
     for each in names:
@@ -63,6 +63,10 @@ def _measure(name: str, made: dict[str, Work], rounds: int, *, quick: bool) -> t
         return _memory(made, quick=quick)
     if name == "ceiling":
         return _ceiling(made, rounds, quick=quick)
+    if name == "throttle":
+        return _throttle(made["throttle"], quick=quick)
+    if name == "simulate":
+        return _simulate(quick=quick)
     clients = many_targets(quick=quick) if name == "targets" else one_registry(quick=quick)
     outcome = contest(made[name], clients, rounds=rounds, quick=quick)
     text = report.contest_table(outcome)
@@ -104,6 +108,24 @@ def _ceiling(made: dict[str, Work], rounds: int, *, quick: bool) -> tuple[str, d
             by_wall, by_cpu = zip(*(ceiling.measure(1 if quick else 3) for _ in range(rounds)), strict=True)
         rows.append([made[name].title, f"{median(by_wall):,.0f}", f"{median(by_cpu):,.0f}"])
     return report.table(["the emulator, as wrk sees it", "requests/s", "requests/CPU s"], rows), {}, True
+
+
+def _throttle(work: Work, *, quick: bool) -> tuple[str, dict[str, Any], bool]:
+    runs = throttle.measure(work, say, quick=quick)
+    told = throttle_report.of_programs(work, runs, quick=quick)
+    if not quick and not throttle_report.draw(runs, _HERE / "throttle.svg"):
+        say("no chart: it needs matplotlib (python -m pip install matplotlib)")
+    return told.text, told.results, True
+
+
+def _simulate(*, quick: bool) -> tuple[str, dict[str, Any], bool]:
+    parts = [
+        throttle_report.of_laws(say, quick=quick),
+        throttle_report.of_others(),
+        throttle_report.of_estate(quick=quick),
+    ]
+    results = {name: figures for part in parts for name, figures in part.results.items()}
+    return "\n".join(part.text for part in parts), {"simulate": results}, True
 
 
 def _keep(name: str, text: str, results: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 
 from benchmarks.machine import SERVER
 from benchmarks.works import Work, works
-from crawler.emulator import Options, run
+from crawler.emulator import Options, Throttle, run
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def main(name: str, folder: str, *size: str) -> None:
     if work.tls:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(Path(folder, "certificate.pem"), Path(folder, "key.pem"))
-    run(work.estate, Options(checks=False, tls=tls))
+    throttle = Throttle(work.rate, work.burst) if work.rate else None
+    run(work.estate, Options(checks=False, tls=tls, throttle=throttle, latency=work.latency))
 
 
 if __name__ == "__main__":

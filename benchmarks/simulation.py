@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import anyio
@@ -103,12 +104,14 @@ class Place:
 class World:
     """A `Registries` over places, which `find` makes when they are asked for: an estate need not be in memory.
 
-    `rps` is what the client's own CPU does in a second, None for a client that costs nothing. `seen` are the requests
-    for images: when, and whether they were let in; only kept where `watched`.
+    `rps` is what the client's own CPU does in a second, None for a client that costs nothing. Answers come at multiples
+    of `tick` seconds: events at the same time are cheaper to simulate than one after the other. `seen` are the
+    requests: when, and whether they were let in; only kept where `watched`.
     """
 
     find: Callable[[Target], Place]
     rps: float | None = None
+    tick: float = 0.0
     watched: bool = False
     requests: int = 0
     refused: int = 0
@@ -134,14 +137,14 @@ class World:
         if self.rps:
             start = self._busy_until = max(now, self._busy_until) + 1 / self.rps
         self.requests += 1
-        if bucket is None:
-            await anyio.sleep(start - now + latency)
-            return
-        await anyio.sleep(start - now + latency / 2)
-        passed = bucket.take(anyio.current_time())
+        # Counted where it starts: for requests that are all as long under way, the bucket sees the same as half way.
+        passed = bucket.take(now) if bucket else True
         if self.watched:
-            self.seen.append((anyio.current_time(), passed))
-        await anyio.sleep(latency / 2)
+            self.seen.append((now, passed))
+        wakes = start + latency
+        if self.tick:
+            wakes = ceil(wakes / self.tick) * self.tick
+        await anyio.sleep(wakes - now)
         if not passed:
             self.refused += 1
             raise Throttled("ThrottlingException", "Rate exceeded")

@@ -21,6 +21,7 @@ _PAGE = 1000
 class Work:
     """`accounts` accounts in `regions` regions, of whose registries `filled` have `repositories` of `images` each.
 
+    A registry refuses what exceeds `rate` a second and `burst` at once (None: nothing), after `latency` seconds each.
     With one account the caller's own keys are used, with more a role is assumed in each. Rates are told in `unit`.
     """
 
@@ -32,6 +33,9 @@ class Work:
     regions: int = 1
     filled: float = 1.0
     tls: bool = False
+    rate: float | None = None
+    burst: float = 1.0
+    latency: float = 0.0
 
     @property
     def title(self) -> str:
@@ -97,13 +101,16 @@ def works(*, quick: bool) -> dict[str, Work]:
     if quick:
         pages, small, wide = (3, 2_000), (30, 10), (3, 4)
         million, ten_million, many = (3, 2_000), (3, 4_000), (6, 10)
+        throttled, burst = (30,), 20.0
     else:
         pages, small, wide = (100, 20_000), (20_000, 10), (300, 34)
         million, ten_million, many = (100, 10_000), (100, 100_000), (3_000, 34)
+        throttled, burst = (400,), 40.0
     made = (
         Work("pages", "rows", *pages),
         Work("small", "requests", *small),
         Work("targets", "targets", 2, 10, *wide, filled=0.1, tls=True),
+        Work("throttle", "requests", *throttled, 10, rate=20.0, burst=burst, latency=0.03),
         Work("memory-1m", "rows", *million),
         Work("memory-10m", "rows", *ten_million),
         Work("memory-targets", "targets", 2, 10, *many, filled=0.1, tls=True),

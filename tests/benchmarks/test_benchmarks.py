@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine, report, works
+from benchmarks import machine, report, throttle_report, throttled, works
 from benchmarks.machine import multiset
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
@@ -45,6 +45,34 @@ def test_memory_and_startup_print_their_tables_and_keep_no_quick_figures() -> No
     assert "| 3 repositories × 2,000 images" in benchmark("memory", "--quick")
     assert "| python -m crawler --help" in benchmark("startup", "--quick")
     assert (kept.read_bytes() if kept.exists() else b"") == before
+
+
+def test_throttling_is_measured() -> None:
+    printed = benchmark("throttle", "--quick")
+    for client in ("crawler, cold", "crawler, last night's hints", "aiobotocore, adaptive"):
+        assert re.search(rf"^\| {client} +\|", printed, re.MULTILINE), printed
+    # No row of ours is lost, whatever happens to those of others.
+    assert re.search(r"^\| crawler, cold .*\| +0 \| [^|]*\| [^|]*\|$", printed, re.MULTILINE), printed
+
+
+def test_throttling_is_simulated() -> None:
+    printed = benchmark("simulate", "--quick")
+    assert re.search(r"^\| 400 repositories, 20/s, burst 40 .* 1.06, 5%: reached \|$", printed, re.MULTILINE), printed
+    assert "680" in printed
+
+
+def test_no_law_beats_the_bucket() -> None:
+    case = next(throttled.cases())
+    for governors in throttled.LAWS.values():
+        simulated = case.run(governors)
+        assert simulated.lost == 0
+        assert simulated.ratio >= 1
+
+
+def test_the_rate_over_time_is_that_of_the_looks() -> None:
+    looks = [(0.0, 0, 0), (0.5, 10, 0), (1.0, 20, 5)]
+    seconds, passed, refused = throttle_report._rates(looks)
+    assert (seconds, passed, refused) == ([0.0, 0.0, 0.5], [0.0, 20.0, 20.0], [0.0, 0.0, 10.0])
 
 
 def test_order_does_not_matter_and_every_line_counts() -> None:
