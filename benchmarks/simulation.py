@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 from trio.testing import MockClock
 
-from crawler.crawl import Crawl, Limits
 from crawler.errors import Throttled
 from crawler.governor import of_target
 from crawler.hints import Hints
@@ -33,6 +32,7 @@ from crawler.model import (
     Target,
 )
 from crawler.retry import RetryPolicy
+from crawler.walk import Crawl, Limits
 from crawler.wanted import Filter
 
 _NAMES_A_PAGE = 1000

@@ -20,16 +20,13 @@ import anyio
 from rich.console import Console
 
 from crawler import __version__
-from crawler.accounts import MAX_BYTES, AccountsFile, Selection, load, select
-from crawler.aws import AwsRegistries
-from crawler.crawl import Crawl
+from crawler.accounts import MAX_BYTES, AccountsFile, load, select
 from crawler.destination import AlreadyPublished, Destination, StreamDestination
 from crawler.engines.local import Stop
 from crawler.errors import CrawlError, Fatal, UsageError
 from crawler.hints import Hints
 from crawler.hints_file import HintsFile, estate
 from crawler.ledger import Ledger
-from crawler.model import Account, Outcome, Result, Unit
 from crawler.progress import progress
 from crawler.report import Ending, Terminal, as_json, printable, summarize
 from crawler.settings import Settings
@@ -37,6 +34,8 @@ from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
 from crawler.standard_error import LAST_WORDS, StandardError, unblocked
 from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
+from crawler.walk import Crawl
+from crawler.wiring import crawl_all, registries_of
 
 logger = logging.getLogger(__name__)
 
@@ -227,16 +226,7 @@ async def _crawl(
             destination.keeping() as to_store,
             destination.taking() as sink,
             progress(ledger, console, expected=hints.expected, quiet=settings.quiet),
-            AwsRegistries(
-                policy=settings.policy(),
-                warn=ledger.warn,
-                page_size=settings.page_size,
-                tag_status=settings.tag_status,
-                image_status=settings.image_status,
-                attempt_timeout=settings.timeout,
-                pool_limit=settings.targets_at_once * settings.requests_per_target,
-                rate_share=settings.rate_share,
-            ) as registries,
+            registries_of(settings, ledger.warn) as registries,
         ):
             crawl = Crawl(
                 registries,
@@ -249,7 +239,7 @@ async def _crawl(
             )
             ledger.send = _both(to_file, to_store)
             await destination.recall(ledger.record)
-            await stop.run(partial(_all, crawl, ledger, settings, file))
+            await stop.run(partial(crawl_all, crawl, ledger, settings, file))
             if not stop.signal:
                 _tell_unmatched(crawl, ledger, settings)
     except (CrawlError, BaseExceptionGroup) as error:
@@ -258,23 +248,6 @@ async def _crawl(
             raise
         return failure
     return None
-
-
-async def _all(crawl: Crawl, ledger: Ledger, settings: Settings, file: AccountsFile) -> None:
-    if not file.organization:
-        await crawl.accounts(file.accounts)
-        return
-    unmatched = set(settings.account)
-
-    def selects(account: Account) -> bool:
-        unmatched.difference_update([name for name in unmatched if Selection([name]).selects(account)])
-        return Selection(settings.account, settings.account_tag).selects(account)
-
-    await crawl.organization(file.organization, selects)
-    for name in sorted(unmatched):
-        # In a file this is known before the crawl; here it is what the crawl could not find.
-        message = f"--account {name}: no active account of the organization has this id or name"
-        await ledger.record(Result(Unit(), Outcome.FAILED, "SelectorUnmatched", message))
 
 
 def _tell_unmatched(crawl: Crawl, ledger: Ledger, settings: Settings) -> None:

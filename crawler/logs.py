@@ -59,3 +59,16 @@ def configure(log_format: LogFormat, verbosity: int) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # It logs a traceback for each profile that cannot be used, which the ledger and the summary tell already.
     logging.getLogger("aiobotocore.credentials").setLevel(logging.ERROR)
+
+
+def leave_to_the_caller() -> None:
+    """Hand every event to Python's logging, for a program that has its own, unless that has configured structlog too.
+
+    structlog's own default prints to standard output, which is the caller's.
+    """
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )

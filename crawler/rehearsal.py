@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
-from crawler.accounts import AccountsFile, Selection
-from crawler.aws import AwsRegistries
-from crawler.crawl import Crawl
+from crawler.accounts import AccountsFile
 from crawler.ledger import Ledger
 from crawler.model import Account, Fetch, ImageId, Organization, Page, Part, Result, Split, Target
 from crawler.registry import Registries, Registry
 from crawler.settings import Settings
+from crawler.walk import Crawl
 from crawler.wanted import Filter
+from crawler.wiring import crawl_all, registries_of
 
 
 class Narrowed:
@@ -121,14 +122,7 @@ async def rehearse(
 
     `ledger` is told how each unit ended. Raises as `Crawl` does.
     """
-    async with AwsRegistries(
-        policy=settings.policy(),
-        warn=ledger.warn,
-        page_size=1,
-        attempt_timeout=settings.timeout,
-        pool_limit=settings.targets_at_once * settings.requests_per_target,
-        rate_share=settings.rate_share,
-    ) as registries:
+    async with registries_of(replace(settings, page_size=1), ledger.warn) as registries:
         crawl = Crawl(
             narrow(registries),
             _Nowhere(),
@@ -137,11 +131,7 @@ async def rehearse(
             policy=settings.policy(),
             wanted=settings.filter(),
         )
-        if file.organization:
-            selection = Selection(settings.account, settings.account_tag)
-            await crawl.organization(file.organization, selection.selects)
-        else:
-            await crawl.accounts(file.accounts)
+        await crawl_all(crawl, ledger, settings, file)
     for option, left in (("--region", crawl.regions), ("--repository", crawl.repositories)):
         for glob in sorted(left.globs):
             ledger.warn(f"{option} matches nothing", glob)

@@ -21,7 +21,6 @@ import anyio
 from anyio.lowlevel import checkpoint
 from trio.testing import MockClock
 
-from crawler.crawl import Crawl, Limits
 from crawler.errors import Transient
 from crawler.hints import Hints
 from crawler.ledger import Ledger
@@ -39,6 +38,7 @@ from crawler.model import (
     Target,
 )
 from crawler.retry import RetryPolicy
+from crawler.walk import Crawl, Limits
 from crawler.wanted import Filter
 
 T = TypeVar("T")
