@@ -21,8 +21,8 @@ from crawler.store import Exists, Store
 
 logger = logging.getLogger(__name__)
 
-#: A part below half of what a part should be is merged with others, up to that size.
-MERGED_BYTES = 96 << 20
+#: Parts that are smaller are merged, into parts that are not larger.
+SMALL_BYTES, MERGED_BYTES = 8 << 20, 96 << 20
 
 
 async def merged(store: Store, journal: Journal, encoding: Encoding[object]) -> list[Part]:
@@ -30,8 +30,8 @@ async def merged(store: Store, journal: Journal, encoding: Encoding[object]) -> 
 
     Checkpoints end parts early, for a crash shall cost little; and readers pay for each file.
     """
-    small = [part for part in journal.parts if part.bytes < MERGED_BYTES // 2]
-    parts = [part for part in journal.parts if part.bytes >= MERGED_BYTES // 2]
+    small = [part for part in journal.parts if part.bytes < SMALL_BYTES]
+    parts = [part for part in journal.parts if part.bytes >= SMALL_BYTES]
     while small:
         group = [small.pop(0)]
         while small and sum(part.bytes for part in group) + small[0].bytes <= MERGED_BYTES:

@@ -62,11 +62,11 @@ class Sizes:
     """
 
     part: int = 64 << 20
-    memory: int = 48 << 20
-    waiting: int = 16 << 20
+    memory: int = 32 << 20
+    waiting: int = 12 << 20
     part_units: int = 50_000
     share: float = 0.05
-    seconds: float = 1.0
+    seconds: float = 2.0
 
 
 @dataclass(slots=True)
