@@ -156,6 +156,8 @@ class Publication:
 async def publication(order: Order) -> AsyncGenerator[Publication]:
     """Begin a run, or go on with one. Raises what `runs.attempt.begin` does, before anything was asked of AWS."""
     async with AsyncExitStack() as exits:
+        if order.run_id:
+            layout.check_run_id(order.run_id)
         store = await exits.enter_async_context(opened(order.output))
         run_id = order.run_id or (
             await newest_unfinished(store) if order.resume else layout.make_run_id(datetime.now(UTC))

@@ -147,14 +147,7 @@ class ParquetWriter:
 
 
 #: `SCHEMA` as we hand it over: dictionaries, whose values are few, cost next to nothing for each row.
-_WRITTEN = pa.schema(
-    [
-        field.with_type(_repeated)
-        if field.name in _REPEATED
-        else field
-        for field in SCHEMA
-    ]
-)
+_WRITTEN = pa.schema([field.with_type(_repeated) if field.name in _REPEATED else field for field in SCHEMA])
 
 
 def _parquet(file: IO[bytes]) -> pq.ParquetWriter:

@@ -9,8 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ Row = tuple[str, str, str, str, str | None]
 REGIONS = ["eu-west-1", "us-east-1"]
 
 
-def company(accounts: int = 4, repositories: int = 12, images: int = 150) -> Estate:
+def company(accounts: int = 3, repositories: int = 10, images: int = 100) -> Estate:
     """Small repositories, empty ones, and one of several pages in each account."""
     made = []
     for number in range(1, accounts + 1):
@@ -109,8 +110,8 @@ class Zygote:
     process: subprocess.Popen[str]
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str, **order: Any) -> int:
-        """Run the program; return its exit code, or minus the signal that ended it."""
+    def run(self, *arguments: str, until: Callable[[], bool] | None = None, **order: Any) -> int:
+        """Run the program; return its exit code, or minus the signal that ended it. It is killed once `until()`."""
         full = {
             "arguments": arguments,
             "environment": self.environment,
@@ -121,6 +122,11 @@ class Zygote:
         stdin, stdout = cast("tuple[IO[str], IO[str]]", (self.process.stdin, self.process.stdout))
         stdin.write(json.dumps(full) + "\n")
         stdin.flush()
+        child = int(stdout.readline())
+        if until:
+            while not until():
+                time.sleep(0.005)  # an event in another process
+            os.kill(child, signal.SIGKILL)
         return os.waitstatus_to_exitcode(int(stdout.readline()))
 
     def said(self) -> str:

@@ -80,7 +80,8 @@ def seaweedfs(folder: Path) -> Iterator[S3]:
         "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}", f"-master.port={master}", f"-volume.port={volume}",
         f"-filer.port={filer}", "-volume.max=100", "-master.volumeSizeLimitMB=64",
         f"-s3.port.grpc={grpc[0]}", f"-master.port.grpc={grpc[1]}", f"-volume.port.grpc={grpc[2]}",
-        f"-filer.port.grpc={grpc[3]}",
+        f"-filer.port.grpc={grpc[3]}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-master.telemetry=false",  # it would call home
     ]  # fmt: skip
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections import Counter
 
 import pytest
@@ -40,10 +39,10 @@ def check_published(place: Place, run_id: str, expected: Counter[object]) -> Non
     assert sum(line["rows"] for line in ledger) == expected.total()
     manifest = place.manifest(run_id)
     assert manifest
-    data = {name for name in place.names() if name.startswith("data/")}
+    data = {name for name in place.names() if name.startswith("data/") and f"/run={run_id}/" in name}
     success = f"data/date={manifest['date']}/run={run_id}/_SUCCESS"
     assert data == {*(part["path"] for part in manifest["parts"]), success}
-    links = [name for name in place.names() if name.endswith("symlink.txt")]
+    links = [name for name in place.names() if name.endswith(f"/run={run_id}/symlink.txt")]
     assert len(place.read(links[0]).splitlines()) == len(manifest["parts"])
 
 
@@ -54,7 +53,7 @@ def go_on(program: Zygote, place: Place, run_id: str) -> None:
 def test_at_each_write(program: Zygote, place: Place, estate: Estate) -> None:
     """Each run is killed at one write, before or after it, and then goes on to its end."""
     expected = Counter(estate.rows())
-    step, at, killed = (1 if CRASHES else 17), 1, 0
+    step, at, killed = (1 if CRASHES else 23), 1, 0
     while True:
         run_id = f"w{at}"
         code = program.run(*command(place, run_id), kill_at_write=at)
@@ -100,16 +99,15 @@ def test_a_resume_redoes_no_more_than_was_in_flight(program: Zygote, place: Plac
 
     At most the repositories that were being listed, and those that the newest checkpoint was too young for.
     """
-    paced = ["--max-rps", "8", "--requests-per-target", "2"]
+    paced = ["--max-rps", "10", "--requests-per-target", "2"]
     before = requests(emulator)
-    started = time.monotonic()
     assert program.run(*command(place, "whole"), *paced) == 0
-    whole, seconds = requests(emulator) - before, time.monotonic() - started
+    whole = requests(emulator) - before
     before = requests(emulator)
-    assert program.run(*command(place, "r"), *paced, kill_after=0.8 * seconds) == KILLED
+    late = before + 0.9 * whole
+    assert program.run(*command(place, "r"), *paced, until=lambda: requests(emulator) >= late) == KILLED
     done = requests(emulator) - before
-    assert done > 0.3 * whole, "killed before it had well begun"
     before = requests(emulator)
     go_on(program, place, "r")
     again = requests(emulator) - before
-    assert again - (whole - done) <= 0.2 * whole
+    assert again - (whole - done) <= 0.3 * whole, "redone"

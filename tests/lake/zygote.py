@@ -1,15 +1,18 @@
 """Starts the program again and again by forking, so that a hundred crashes cost a hundred crawls and not their imports.
 
-Reads orders as lines of JSON from standard input, and answers each with the exit status, as `waitpid` gives it.
+Reads orders as lines of JSON from standard input, and answers each with the process id, and then the exit status, as
+`waitpid` gives it.
 
-`kill_at_write` N ends the program by SIGKILL at its N-th write to the store: before the write where N is odd, after it
-where N is even. `kill_after` does so after that many seconds. Parts end early, so that there is something to resume.
+`file_bytes` is how long any file may grow, as if the disk were full. `kill_at_write` N ends the program by SIGKILL:
+before a write to the store where N is odd, after one where it is even, two for each write. `kill_after` does so after
+that many seconds. Parts end early, so that there is something to resume.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -19,8 +22,9 @@ from typing import Any
 
 import obstore
 
+import crawler.comparison
 import crawler.job
-import crawler.publication  # noqa: F401  (what the program would import later)
+import crawler.tables.delta  # noqa: F401  (what the program would import later; pyiceberg would read its settings)
 from crawler import cli
 from crawler.sinks import parts
 
@@ -53,6 +57,8 @@ def _be_the_program(order: dict[str, Any]) -> None:
     os.dup2(log, 1)
     sizes = parts.Sizes(seconds=order["checkpoint"], share=0.0, part=order.get("part", 1 << 26), memory=1 << 16)
     parts.Sizes = lambda: sizes  # type: ignore[assignment,misc]
+    if limit := order.get("file_bytes"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if at := order.get("kill_at_write"):
         countdown = [at]
         for name in _WRITES:
@@ -76,6 +82,8 @@ def main() -> None:
                 traceback.print_exc()
                 os._exit(99)
             os._exit(0)
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
         if (seconds := order.get("kill_after")) is not None:
             time.sleep(seconds)
             os.kill(child, signal.SIGKILL)

@@ -1,0 +1,157 @@
+"""Attempts at one run, beside each other: one of them wins, the others say so, and nothing is counted twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import obstore
+import pytest
+
+from crawler.errors import Fatal, UsageError
+from crawler.model import Account, Chain, Outcome, Result, Unit
+from crawler.runs import attempt, layout, owners
+from crawler.runs.attempt import begin, lineage, living
+from crawler.runs.documents import Claim, Record
+from crawler.runs.journal import Journal
+from crawler.store import Exists, Store
+
+SETTINGS: dict[str, Any] = {"accounts": "sha256:0"}
+
+
+def run(tmp_path: Path, main: Callable[[Store], Awaitable[None]]) -> None:
+    async def with_store() -> None:
+        await main(Store.local(str(tmp_path / "out")))
+
+    anyio.run(with_store)
+
+
+def whole(name: str) -> Result:
+    return Result(Unit(Account("1" * 12, "a"), "1" * 12, "east", name), Outcome.OK, chain=Chain(pages=1, items=2))
+
+
+async def ignore(_: Result) -> None:
+    pass
+
+
+def test_a_later_attempt_fences_the_earlier_one(tmp_path: Path) -> None:
+    """What the earlier one commits after it was taken over is refused; and if it comes through, it is not counted."""
+
+    async def main(store: Store) -> None:
+        first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        await first.commit([], [whole("one")])
+        claim = await begin(store, "r", "parquet", SETTINGS)
+        assert (claim.attempt, list(claim.base)) == (2, first.records)
+        second = Journal(store, claim)
+        await second.recall(ignore)
+        assert second.holds("1" * 12, "east", "one")
+        assert not second.holds("1" * 12, "east", "two")
+        with pytest.raises(Fatal, match="taken over by attempt 2"):
+            await first.commit([], [whole("two")])
+        # A record that was on its way when the check was made:
+        late = layout.record("r", 1, 2)
+        await store.create(late, Record("r", 1, [], []).encode())
+        await second.commit([], [whole("two")])
+        assert await lineage(store, claim) == (*first.records, *second.records[1:])
+        assert late not in await lineage(store, claim)
+        first.close()
+        second.close()
+
+    run(tmp_path, main)
+
+
+def test_two_that_begin_at_the_same_moment(tmp_path: Path) -> None:
+    ended: list[object] = []
+
+    async def main(store: Store) -> None:
+        async def one() -> None:
+            try:
+                ended.append(await begin(store, "r", "parquet", SETTINGS))
+            except UsageError as error:
+                ended.append(str(error))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(one)
+
+    run(tmp_path, main)
+    numbers = [claim.attempt for claim in ended if isinstance(claim, Claim)]
+    assert len(numbers) == len(set(numbers)), "two have the same number"
+    assert all("another process has just begun this run" in text for text in ended if isinstance(text, str))
+
+
+def test_one_that_lives_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "BEAT", 0.05)
+
+    async def main(store: Store) -> None:
+        claim = await begin(store, "r", "parquet", SETTINGS)
+        async with living(store, claim):
+            with pytest.raises(UsageError, match=rf"in use: attempt 1 is alive on .*, process {os.getpid()}"):
+                await begin(store, "r", "parquet", SETTINGS)
+        assert (await begin(store, "r", "parquet", SETTINGS)).attempt == 2
+
+    run(tmp_path, main)
+
+
+def test_one_that_is_silent_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its process cannot be seen, as on another machine."""
+    monkeypatch.setattr(attempt, "SILENCE", 0.2)
+    monkeypatch.setattr(attempt, "BEAT", 0.1)
+
+    async def main(store: Store) -> None:
+        claim = await begin(store, "r", "parquet", SETTINGS)
+        await store.put(layout.alive("r", 1), b"7")
+        with anyio.fail_after(5):
+            assert (await begin(store, "r", "parquet", SETTINGS)).attempt == 2
+        with pytest.raises(ExceptionGroup) as caught:
+            async with living(store, claim):
+                await anyio.sleep(5)
+        assert caught.group_contains(Fatal, match="taken over by attempt 2")
+
+    run(tmp_path, main)
+
+
+def test_a_store_that_ignores_conditions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, rename = obstore.put_async, obstore.rename_async
+
+    async def put_anyway(*args: Any, mode: str | None = None, **more: Any) -> Any:  # noqa: ARG001
+        return await put(*args, **more)
+
+    async def rename_anyway(*args: Any, overwrite: bool = True) -> None:  # noqa: ARG001
+        await rename(*args)
+
+    monkeypatch.setattr(obstore, "put_async", put_anyway)
+    monkeypatch.setattr(obstore, "rename_async", rename_anyway)
+
+    async def main(store: Store) -> None:
+        with pytest.raises(UsageError, match="ignores If-None-Match"):
+            await begin(store, "r", "parquet", SETTINGS)
+
+    run(tmp_path, main)
+
+
+def test_create_never_replaces_and_forgives_itself(tmp_path: Path) -> None:
+    async def main(store: Store) -> None:
+        await store.create("a/b", b"one")
+        await store.create("a/b", b"one")
+        with pytest.raises(Exists):
+            await store.create("a/b", b"two")
+        assert await store.read("a/b") == b"one"
+        assert await store.names("") == ["a/b"]
+
+    run(tmp_path, main)
+
+
+def test_a_process_that_has_ended_is_known_to_have(tmp_path: Path) -> None:
+    ours = owners.ourselves()
+    assert not owners.dead(ours)
+    assert not owners.dead({**ours, "host": "elsewhere", "pid": "1"})
+    assert owners.dead({**ours, "began": "1"}), "another process has its id by now"
+    done = subprocess.Popen([sys.executable, "-c", ""], cwd=tmp_path)
+    done.wait()
+    assert owners.dead({**ours, "pid": str(done.pid), "began": "12345"})
