@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from random import Random
 
 from benchmarks.simulation import Bucket, Place, Simulated, World, simulate
+from crawler.crawl import Limits
 from crawler.model import Account, Target
-from crawler.walk import Limits
 
 #: Requests a second that the client's own CPU is taken to be good for.
 CLIENT_RPS = 4_000.0

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 from trio.testing import MockClock
 
+from crawler.crawl import Crawl, Limits
 from crawler.errors import Throttled
 from crawler.governor import of_target
 from crawler.hints import Hints
@@ -32,7 +33,6 @@ from crawler.model import (
     Target,
 )
 from crawler.retry import RetryPolicy
-from crawler.walk import Crawl, Limits
 from crawler.wanted import Filter
 
 _NAMES_A_PAGE = 1000

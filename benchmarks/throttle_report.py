@@ -12,8 +12,8 @@ from benchmarks import estate, throttled
 from benchmarks.report import table
 from benchmarks.throttle import Throttled, bound
 from benchmarks.works import Work
+from crawler.crawl import Limits
 from crawler.model import Split
-from crawler.walk import Limits
 
 #: What must be reached with the real program: times the bound, and the share refused.
 _GOALS = {"crawler, cold": (1.06, 0.05), "crawler, last night's hints": (1.02, 0.01)}

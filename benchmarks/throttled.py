@@ -11,11 +11,11 @@ import anyio
 
 from benchmarks.laws import Aimd, Cubic
 from benchmarks.simulation import Bucket, Place, Simulated, World, simulate
+from crawler.crawl import Limits
 from crawler.governor import Governor, of_target
 from crawler.hints import Hints, Memory
 from crawler.model import Account, Split, Target
 from crawler.pace import Quota
-from crawler.walk import Limits
 
 ACCOUNT = Account("1" * 12, regions=("us-east-1",))
 TARGET = Target(ACCOUNT, "us-east-1", ACCOUNT.account_id)

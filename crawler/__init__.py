@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ __all__ = [
 
 _FROM = {
     **dict.fromkeys(("CrawlError", "Fatal", "UsageError"), "errors"),
-    **dict.fromkeys(("ImagePage", "Pages", "crawl"), "library"),
+    **dict.fromkeys(("ImagePage", "Pages"), "library"),
     **dict.fromkeys(("ImageStatus", "Outcome", "Result", "TagStatus"), "model"),
     "Failure": "ledger",
 }
@@ -40,3 +42,22 @@ def __getattr__(name: str) -> object:
     if name not in _FROM:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"crawler.{_FROM[name]}"), name)
+
+
+class _Package(ModuleType):
+    """The package, whose `crawl` is the function for users of the library, and never the module of that name.
+
+    Python makes a module that was imported an attribute of its package. `crawl.py` tells the story and keeps its name,
+    so that attribute is not taken; `from crawler.crawl import …` needs none.
+    """
+
+    @property
+    def crawl(self) -> object:
+        return import_module("crawler.library").crawl
+
+    @crawl.setter
+    def crawl(self, module: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

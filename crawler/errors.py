@@ -1,6 +1,6 @@
 """What can go wrong, as types: each says how it ends (its outcome) and whether trying again can help.
 
-Expected failure is data. These exceptions carry it from `aws/` up to `walk.py`, where it becomes a line of the
+Expected failure is data. These exceptions carry it from `aws/` up to `crawl.py`, where it becomes a line of the
 ledger. Anything that is not a `CrawlError` is a bug and stops the run.
 """
 

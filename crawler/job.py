@@ -21,6 +21,7 @@ from rich.console import Console
 
 from crawler import __version__
 from crawler.accounts import MAX_BYTES, AccountsFile, load, select
+from crawler.crawl import Crawl
 from crawler.destination import AlreadyPublished, Destination, StreamDestination
 from crawler.engines.local import Stop
 from crawler.errors import CrawlError, Fatal, UsageError
@@ -34,7 +35,6 @@ from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
 from crawler.standard_error import LAST_WORDS, StandardError, unblocked
 from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
-from crawler.walk import Crawl
 from crawler.wiring import crawl_all, registries_of
 
 logger = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from crawler.accounts import AccountsFile, open_accounts
+from crawler.crawl import Crawl
 from crawler.ledger import Failure, Ledger
 from crawler.logs import leave_to_the_caller
 from crawler.model import ImageId, ImageStatus, Result, TagStatus, Target
 from crawler.settings import Settings
 from crawler.verdict import fatal
-from crawler.walk import Crawl
 from crawler.wiring import crawl_all, registries_of
 
 

@@ -1,4 +1,4 @@
-"""What `walk.py` sees of the world behind it: two protocols, implemented by `aws/` and by the fakes of the tests."""
+"""What `crawl.py` sees of the world behind it: two protocols, implemented by `aws/` and by the fakes of the tests."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from crawler.accounts import AccountsFile
+from crawler.crawl import Crawl
 from crawler.ledger import Ledger
 from crawler.model import Account, Fetch, ImageId, Organization, Page, Part, Result, Split, Target
 from crawler.registry import Registries, Registry
 from crawler.settings import Settings
-from crawler.walk import Crawl
 from crawler.wanted import Filter
 from crawler.wiring import crawl_all, registries_of
 

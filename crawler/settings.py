@@ -7,10 +7,10 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from crawler.crawl import Limits
 from crawler.errors import UsageError
 from crawler.model import ImageStatus, Outcome, Split, TagStatus
 from crawler.retry import RetryPolicy
-from crawler.walk import Limits
 from crawler.wanted import Filter
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from crawler.accounts import AccountsFile, Selection
 from crawler.aws import AwsRegistries
+from crawler.crawl import Crawl
 from crawler.ledger import Ledger
 from crawler.model import Account, Outcome, Result, Unit, Warn
 from crawler.settings import Settings
-from crawler.walk import Crawl
 
 
 def registries_of(settings: Settings, warn: Warn) -> AwsRegistries:

@@ -21,6 +21,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from trio.testing import MockClock
 
+from crawler.crawl import Crawl, Limits
 from crawler.errors import Transient
 from crawler.hints import Hints
 from crawler.ledger import Ledger
@@ -38,7 +39,6 @@ from crawler.model import (
     Target,
 )
 from crawler.retry import RetryPolicy
-from crawler.walk import Crawl, Limits
 from crawler.wanted import Filter
 
 T = TypeVar("T")

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from crawler.crawl import Limits
 from crawler.errors import CrawlError, Denied, Fatal, Gone, KeysUnknown, Refused, Throttled, Transient
 from crawler.model import Account, Outcome
 from crawler.pages import token_hash
-from crawler.walk import Limits
 from crawler.wanted import Filter
 from tests.fakes import HANG, Rehearsal, Tree, World, image, leaves, small_tree
 

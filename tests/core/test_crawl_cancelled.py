@@ -13,10 +13,10 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crawler.crawl import Crawl, Limits
 from crawler.errors import KeysUnknown, Throttled
 from crawler.ledger import LAST_WORDS, Ledger
 from crawler.model import Account, Identity, Organization
-from crawler.walk import Crawl, Limits
 from tests.fakes import HANG, ListSink, Rehearsal, Spot, Step, World, run, small_tree
 
 ACCOUNTS = tuple(Account(digit * 12) for digit in "1234")

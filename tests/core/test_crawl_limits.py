@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from crawler.crawl import Limits
 from crawler.errors import Refused, Throttled, Transient
 from crawler.model import Account
 from crawler.retry import RetryPolicy
-from crawler.walk import Limits
 from tests.fakes import Rehearsal, Step, Tree, World, image, small_tree
 
 A, B = Account("1" * 12), Account("2" * 12)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from crawler.crawl import Limits
 from crawler.errors import Denied, Fatal, KeysUnknown, Throttled
 from crawler.model import Account, Identity, Organization
-from crawler.walk import Limits
 from tests.fakes import HANG, Rehearsal, World, leaves, run, small_tree
 
 MEMBERS = tuple(Account(f"{number:012}", name=f"member {number}") for number in range(1, 6))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crawler.crawl import Limits
 from crawler.errors import CrawlError, KeysUnknown, Throttled
 from crawler.model import Account, Outcome
 from crawler.retry import RetryPolicy
-from crawler.walk import Limits
 from tests.core.strategies import failures, schedules, spots, worlds
 from tests.fakes import Rehearsal, Row, Spot, Step, Tree, World
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from crawler.crawl import Limits
 from crawler.errors import Denied, KeysUnknown, Transient
 from crawler.model import Account
-from crawler.walk import Limits
 from tests.fakes import HANG, ListSink, Rehearsal, World, small_tree
 
 ACCOUNT = Account("1" * 12)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crawler.crawl import Limits
 from crawler.errors import Gone, Throttled, UsageError
 from crawler.hints import LONG, Expected, Hints, Memory, Unfit
 from crawler.hints_file import HintsFile
 from crawler.model import Account, Chain, Outcome, Result, Split, Target, Unit
 from crawler.pace import Quota
-from crawler.walk import Limits
 from tests.fakes import Rehearsal, Tree, World, image, small_tree
 
 A, B = Account("1" * 12), Account("2" * 12)

@@ -11,12 +11,12 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from crawler.crawl import Crawl, Limits
 from crawler.errors import Fatal
 from crawler.ledger import Ledger
 from crawler.model import Account, Target
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.writer import BATCH_BYTES, writing
-from crawler.walk import Crawl, Limits
 from crawler.wanted import Filter
 from tests.fakes import LONGEST, ListSink, World, image, leaves, small_tree
 

@@ -143,3 +143,9 @@ def test_the_example_of_the_readme_runs(accounts: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == ""  # nothing is in eu-west-1, and that is complete
+
+
+def test_the_function_stays_where_users_look_for_it_after_its_module_was_imported() -> None:
+    code = "import crawler.crawl; from crawler import crawl; print(crawl.__module__)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "crawler.library"), done.stderr

@@ -16,13 +16,13 @@ import trio
 from anyio.lowlevel import checkpoint
 from trio.testing import MockClock
 
+from crawler.crawl import Crawl, Limits
 from crawler.errors import Fatal
 from crawler.hints import Hints, Memory
 from crawler.ledger import Ledger
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Identity, Organization, Outcome, Split, Target
 from crawler.model import Account as AnyAccount
 from crawler.retry import RetryPolicy
-from crawler.walk import Crawl, Limits
 from crawler.wanted import Filter
 from tests.fakes import ListSink, leaves, place
 from tests.simulation.world import PUSHED, Repository, World

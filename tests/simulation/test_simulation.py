@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from crawler import listing
+from crawler.crawl import Crawl
 from crawler.errors import ChainBroken, CrawlError
 from crawler.governor import Governor
 from crawler.model import Chain, Fetch, Outcome, Page
 from crawler.retry import RetryPolicy, persist
-from crawler.walk import Crawl
 from tests.simulation.story import Story, judge
 
 SEEDS, SLICE = 500, 25

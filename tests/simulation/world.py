@@ -1,4 +1,4 @@
-"""A world made from a seed, in which everything goes wrong that can: what `walk.py` sees of AWS, on a virtual clock.
+"""A world made from a seed, in which everything goes wrong that can: what `crawl.py` sees of AWS, on a virtual clock.
 
 Each decision hangs on the seed and on what is asked for the how-manieth time, never on who asks first: one seed is one
 story. Roles are assumed, end, and are renewed by the crawler's own code.
