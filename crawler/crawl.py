@@ -240,14 +240,14 @@ class Crawl:
                 await self._ledger.record(missed(Unit.of(target, name)))
 
     async def _repository(self, at: _Open, name: str) -> None:
-        split = self._limits.split if name in at.memory.repositories else Split.NO
+        long = self._limits.split is not Split.NO and name in at.memory.repositories
+        parts = at.registry.parts(self._limits.split) if long else (None,)
 
-        def begin(part: Part, chain: Chain) -> Fetch[ImageId]:
+        def begin(part: Part | None, chain: Chain) -> Fetch[ImageId]:
             return self._persistent(at.registry.images(name, part), at.governor, chain)
 
         async def list_images(rows: Rows, chain: Chain) -> Outcome:
-            begins = [partial(begin, part) for part in at.registry.parts(split)]
-            await list_parts(begins, rows, chain, restarts=self._limits.restarts)
+            await list_parts(begin, parts, rows, chain, restarts=self._limits.restarts)
             return Outcome.OK if chain.items else Outcome.EMPTY
 
         with self._sink.repository(at.target, name) as rows:

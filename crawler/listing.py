@@ -8,17 +8,17 @@ from contextlib import aclosing
 import anyio
 
 from crawler.errors import CrawlError, Refused
-from crawler.model import Chain, Fetch, ImageId
+from crawler.model import Chain, Fetch, ImageId, Part
 from crawler.pages import pages, unsent
 from crawler.sinks import Rows
 
-#: Makes a Fetch that starts a new chain, persists in each page, and counts into the Chain.
-Begin = Callable[[Chain], Fetch[ImageId]]
+#: Makes a Fetch that starts a new chain of a part (None: of all), persists in each page, and counts into the Chain.
+Begin = Callable[[Part | None, Chain], Fetch[ImageId]]
 
 Send = Callable[[Sequence[ImageId]], Awaitable[None]]
 
 
-async def list_chain(begin: Begin, send: Send, chain: Chain, *, restarts: int) -> None:
+async def list_chain(begin: Begin, part: Part | None, send: Send, chain: Chain, *, restarts: int) -> None:
     """Send the pages of one chain.
 
     A token that is no longer honoured says nothing against the repository: it is listed anew, at most `restarts` times,
@@ -27,7 +27,7 @@ async def list_chain(begin: Begin, send: Send, chain: Chain, *, restarts: int) -
     sent: list[int | None] = []
     for restart in range(restarts + 1):
         try:
-            async with aclosing(unsent(pages(begin(chain), chain), sent, chain)) as listing:
+            async with aclosing(unsent(pages(begin(part, chain), chain), sent, chain)) as listing:
                 async for page in listing:
                     await send(page.items)
             break
@@ -38,15 +38,14 @@ async def list_chain(begin: Begin, send: Send, chain: Chain, *, restarts: int) -
             chain.restarts += 1
 
 
-async def list_parts(begins: Sequence[Begin], rows: Rows, chain: Chain, *, restarts: int) -> None:
-    """Send the pages of several chains to `rows`, listed at once; `chain` becomes their sum.
+async def list_parts(begin: Begin, parts: Sequence[Part | None], rows: Rows, chain: Chain, *, restarts: int) -> None:
+    """Send the pages of all parts to `rows`, their chains listed at once; `chain` becomes their sum.
 
     The first that fails ends the others: a repository is listed whole, or not. Its token is then the sum's.
     """
-    if len(begins) == 1:
-        await list_chain(begins[0], rows.send, chain, restarts=restarts)
+    if len(parts) == 1:
+        await list_chain(begin, parts[0], rows.send, chain, restarts=restarts)
         return
-    parts = [Chain() for _ in begins]
     failed: list[tuple[CrawlError, Chain]] = []
     turn = anyio.Lock(fast_acquire=True)
 
@@ -55,21 +54,22 @@ async def list_parts(begins: Sequence[Begin], rows: Rows, chain: Chain, *, resta
         async with turn:
             await rows.send(image_ids)
 
-    async def list_part(begin: Begin, part: Chain) -> None:
+    async def list_part(part: Part | None, own: Chain) -> None:
         try:
-            await list_chain(begin, send_in_turn, part, restarts=restarts)
+            await list_chain(begin, part, send_in_turn, own, restarts=restarts)
         except CrawlError as error:
-            failed.append((error, part))
+            failed.append((error, own))
             group.cancel_scope.cancel()
 
+    chains = [Chain() for _ in parts]
     try:
         async with anyio.create_task_group() as group:
-            for begin, part in zip(begins, parts, strict=True):
-                group.start_soon(list_part, begin, part)
+            for part, own in zip(parts, chains, strict=True):
+                group.start_soon(list_part, part, own)
     finally:
-        for part in parts:
-            chain.add(part)
+        for own in chains:
+            chain.add(own)
     if failed:
-        error, part = failed[0]
-        chain.last_token_hash, chain.trouble = part.last_token_hash, part.trouble
+        error, own = failed[0]
+        chain.last_token_hash, chain.trouble = own.last_token_hash, own.trouble
         raise error
