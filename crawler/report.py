@@ -153,7 +153,8 @@ def next_step(result: Result) -> str:
     return {
         Outcome.DENIED: "Denied: check the hub's right to assume the role, the role's name, its trust and its policy "
         "(README, Permissions).",
-        Outcome.THROTTLED: "Throttled: run again with a lower --requests-per-target, or with --max-rps.",
+        Outcome.THROTTLED: "Throttled: AWS refused for as long as was tried; run again when others ask less, or raise "
+        "--page-timeout and --attempts.",
     }.get(result.outcome, "Failed: the message says at what; most of this passes, so run again.")
 
 
