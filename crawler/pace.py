@@ -189,7 +189,7 @@ class Pace:
         if self._outage and self._inflow:
             # A service that was out is not slow: back to the rate that it had, in a few steps.
             self._inflow = Inflow.guess(min(self._outage, 4 * self._inflow.rate))
-            if self._inflow.rate == self._outage:
+            if self._inflow.rate >= self._outage:
                 self._outage, self._answers, self._since = None, 0, self._at
 
     def refuse(self, now: float, epoch: int, retry_after: float | None = None) -> None:

@@ -172,6 +172,19 @@ def test_while_nothing_is_let_in_the_spacing_doubles_up_to_five_seconds() -> Non
     assert took <= 58 + 60 + 6
 
 
+def test_an_outage_of_a_very_slow_service_ends_too() -> None:
+    pace = Pace(known=Quota(0.1, 1))
+    pace.wait(0.0)
+    now = 0.0
+    for _ in range(60):
+        now += 60
+        pace.refuse(now, pace.epoch)
+    assert "outage" in repr(pace)
+    for _ in range(5):
+        pace.answer(pace.epoch)
+    assert "outage" not in repr(pace)
+
+
 def test_what_the_service_asks_for_is_waited_for() -> None:
     pace = Pace()
     assert pace.wait(0.0) == 0.0
