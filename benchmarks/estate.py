@@ -91,6 +91,7 @@ def crawl(skewed: Skewed, limits: Limits) -> Estate:
                 chain = max(chain, max(place.chains) * place.latency)
     bounds = {"tokens": tokens, "longest chain": chain, "client's CPU": (pages + targets) / CLIENT_RPS}
     gc.freeze()
+    gc.set_threshold(100_000)  # as the program has it
     started = time.perf_counter()
     world = World(skewed.place, rps=CLIENT_RPS, tick=_TICK)
     simulated = simulate(world, skewed.all(), pages=pages, bound=max(bounds.values()), limits=limits, hints=hints)
