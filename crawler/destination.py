@@ -45,6 +45,10 @@ class Destination(Protocol):
         """Say what an interrupted run leaves, and where; empty for nothing."""
         ...
 
+    def published(self) -> str:
+        """Say under which name it was published; empty where it was not, or has none."""
+        ...
+
 
 class StreamDestination:
     """Standard output, or a file that appears when it is whole."""
@@ -70,6 +74,10 @@ class StreamDestination:
     async def publish(self, status: str, ledger: Ledger) -> None:  # noqa: ARG002
         """See `Destination`."""
         self._output.publish()
+
+    def published(self) -> str:
+        """See `Destination`."""
+        return ""
 
     def left_behind(self) -> str:
         """See `Destination`."""

@@ -154,6 +154,8 @@ async def _run(
         if not settings.quiet and ending.exit_code != READER_GONE:
             with suppress(OSError):  # a terminal that went away
                 summarize(console, ledger, ending)
+                if said := destination.published():
+                    console.print(said, markup=False, highlight=False, soft_wrap=True)
         await _drained(shown)
     if stop.signal or failure:
         # A look-up or a write may hang in a thread for minutes yet, and the interpreter would wait for it.

@@ -144,6 +144,12 @@ class Publication:
             await publish(self._store, journal, self.manifest)
             await commit(self._store, self.manifest, self._tables, partial_too=self._publish_partial)
 
+    def published(self) -> str:
+        """See `Destination`."""
+        if self.manifest is None:
+            return ""
+        return f"run {self.claim.run} is published in {self._store.uri}, {len(self.manifest.parts):,} parts"
+
     def left_behind(self) -> str:
         """See `Destination`."""
         return (

@@ -6,7 +6,7 @@
     runs/RUN/ledger-00001.ndjson.gz   the outcome of every unit
     runs/RUN/manifest.json            create-only, last: the run is published, and it is these parts
     data/date=2026-01-31/run=RUN/     parts; nothing but the manifest gives them a meaning
-    hive/date=2026-01-31/run=RUN/symlink.txt    the same parts, for Athena and Hive
+    hive/parquet/date=2026-01-31/run=RUN/symlink.txt    the same parts, for Athena
 
 No lock: an attempt numbers itself by a create-only file, and the highest number has the run. An older attempt that
 still lives finds out, and stops; what it wrote meanwhile, no later attempt rests on and no manifest names.

@@ -85,6 +85,6 @@ def success(run_id: str, date: str) -> str:
     return f"{data(run_id, date)}_SUCCESS"
 
 
-def symlink(run_id: str, date: str) -> str:
-    """The parts of a published run, one URI a line, as Hive's SymlinkTextInputFormat reads it."""
-    return f"hive/date={date}/run={run_id}/symlink.txt"
+def symlink(run_id: str, date: str, format: str) -> str:  # noqa: A002  the field's own word
+    """The parts of a published run, one URI a line, as SymlinkTextInputFormat has it. A folder for each format."""
+    return f"hive/{format}/date={date}/run={run_id}/symlink.txt"

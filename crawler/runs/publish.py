@@ -22,7 +22,7 @@ from crawler.store import Exists, Store
 logger = logging.getLogger(__name__)
 
 #: Parts that are smaller are merged, into parts that are not larger.
-SMALL_BYTES, MERGED_BYTES = 8 << 20, 96 << 20
+SMALL_BYTES, MERGED_BYTES = 32 << 20, 96 << 20
 
 
 async def merged(store: Store, journal: Journal, encoding: Encoding[object]) -> list[Part]:
@@ -68,7 +68,9 @@ async def publish(store: Store, journal: Journal, manifest: Manifest) -> None:
 async def follow(store: Store, manifest: Manifest) -> None:
     """Write what follows from a manifest. Done again after a crash it is the same again."""
     uris = [_hadoop(store.uri_of(part.path)) for part in manifest.parts]
-    await store.put(layout.symlink(manifest.run, manifest.date), "".join(f"{uri}\n" for uri in uris).encode())
+    await store.put(
+        layout.symlink(manifest.run, manifest.date, manifest.format), "".join(f"{uri}\n" for uri in uris).encode()
+    )
     if manifest.complete:
         await store.put(layout.success(manifest.run, manifest.date), b"")
     await tidy(store, manifest)
