@@ -39,10 +39,11 @@ def _die() -> None:
 def _deadly(write: Callable[..., Awaitable[Any]], countdown: list[int]) -> Callable[..., Awaitable[Any]]:
     async def counted(*args: Any, **kwargs: Any) -> Any:
         countdown[0] -= 2
-        if countdown[0] == -1:
+        left = countdown[0]  # others may write meanwhile
+        if left == -1:
             _die()
         done = await write(*args, **kwargs)
-        if countdown[0] == 0:
+        if left == 0:
             _die()
         return done
 
