@@ -1,8 +1,8 @@
 """Rows into parts that hold whole repositories only, each of a size that readers like, in memory that is bounded.
 
 The rows of a repository gather apart, in memory or, when that is full, in a local file, until it has been listed to the
-end. Then they join the part that is being written. A part ends at `PART_BYTES`; or earlier, when it holds the work of
-a twentieth of the run so far: that is what a crash may cost. A repository that makes parts by itself gets its own.
+end. Then they join the part that is being written. A part ends when it is full; or earlier, when it holds the work of
+some hundredths of the run so far: that is what a crash may cost. A repository that makes parts by itself gets its own.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Sizes:
     memory: int = 32 << 20
     waiting: int = 12 << 20
     part_units: int = 50_000
-    share: float = 0.05
-    seconds: float = 2.0
+    share: float = 0.03
+    seconds: float = 1.0
 
 
 @dataclass(slots=True)

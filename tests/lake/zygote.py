@@ -42,10 +42,11 @@ def _deadly(write: Callable[..., Awaitable[Any]], countdown: list[int]) -> Calla
         left = countdown[0]  # others may write meanwhile
         if left == -1:
             _die()
-        done = await write(*args, **kwargs)
-        if left == 0:
-            _die()
-        return done
+        try:
+            return await write(*args, **kwargs)
+        finally:  # also where it was refused, as the probe is that every attempt makes
+            if left == 0:
+                _die()
 
     return counted
 
