@@ -2,7 +2,7 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test faults soak crash fuzz audit bench bench-throttle lint types constraints clean help
+.PHONY: demo test slow faults soak crash fuzz audit bench bench-throttle lint types constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
@@ -17,11 +17,12 @@ help:
 	@echo 'make constraints  pin the newest versions that pyproject.toml allows (needs uv)'
 	@echo 'make clean        remove .venv and caches'
 
+# The constraints name all that is needed: nothing is resolved, and only what is used gets compiled.
 # Hashes for all that is downloaded; the project itself has none to check, so it is installed without dependencies.
 .venv/ready: constraints.txt pyproject.toml
 	@echo 'Making .venv with all that demo and tests need: about two minutes, the first time.'
 	$(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --quiet --require-hashes --requirement constraints.txt
+	$(bin)/python -m pip install --quiet --no-deps --no-compile --require-hashes --requirement constraints.txt
 	$(bin)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -38,7 +39,10 @@ types: .venv/ready
 	$(bin)/pyright
 
 test: lint types
-	$(bin)/pytest
+	$(bin)/pytest -m 'not slow'
+
+slow: .venv/ready
+	$(bin)/pytest -m slow
 
 faults: .venv/ready
 	$(bin)/python -m tests.program.fault_matrix

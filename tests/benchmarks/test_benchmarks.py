@@ -28,7 +28,7 @@ def benchmark(*arguments: str) -> str:
 @pytest.mark.parametrize(
     ("name", "peers"),
     [
-        ("pages", ["boto3, 16 threads", "aiobotocore, 50 in flight"]),
+        pytest.param("pages", ["boto3, 16 threads", "aiobotocore, 50 in flight"], marks=pytest.mark.slow),
         ("targets", ["aiobotocore, a client each"]),
     ],
 )
@@ -47,6 +47,7 @@ def test_memory_and_startup_print_their_tables_and_keep_no_quick_figures() -> No
     assert (kept.read_bytes() if kept.exists() else b"") == before
 
 
+@pytest.mark.slow
 def test_throttling_is_measured() -> None:
     printed = benchmark("throttle", "--quick")
     for client in ("crawler, cold", "crawler, last night's hints", "aiobotocore, adaptive"):

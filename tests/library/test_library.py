@@ -135,7 +135,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 @pytest.mark.usefixtures("emulator")
 def test_the_example_of_the_readme_runs(accounts: Path) -> None:
     section = (Path(__file__).parents[2] / "README.md").read_text().split("<!-- library: ", 1)[1]
-    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    example = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
     imports, _, body = example.partition("\n\n")
     code = f"import asyncio\n{imports}\nasync def main():\n{textwrap.indent(body, '    ')}\nasyncio.run(main())\n"
     done = subprocess.run(
