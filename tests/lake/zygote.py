@@ -77,6 +77,7 @@ def main() -> None:
             try:
                 _be_the_program(order)
             except SystemExit as ended:
+                sys.stdout.flush()  # which `_exit` does not
                 os._exit(ended.code if isinstance(ended.code, int) else 1)
             except BaseException:  # noqa: BLE001  (whatever it is, two of us must not go on)
                 import traceback  # noqa: PLC0415
