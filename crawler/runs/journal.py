@@ -44,7 +44,8 @@ class Journal:
             data = await self._store.read(path)
             found = Record.decode(self._store.uri_of(path), data or b"")
             results = [parse(unit) for unit in found.units]
-            self._held.executemany("INSERT INTO held VALUES (?)", [(_key(result),) for result in results])
+            # A registry that two accounts read has two results for each of its units; once held is held.
+            self._held.executemany("INSERT OR IGNORE INTO held VALUES (?)", [(_key(result),) for result in results])
             self.records.append(path)
             self.parts.extend(found.parts)
             for result in results:

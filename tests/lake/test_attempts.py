@@ -65,6 +65,19 @@ def test_a_later_attempt_fences_the_earlier_one(tmp_path: Path) -> None:
     run(tmp_path, main)
 
 
+def test_a_registry_that_two_accounts_read_is_held_once(tmp_path: Path) -> None:
+    async def main(store: Store) -> None:
+        first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        await first.commit([], [whole("one"), whole("one")])
+        second = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        await second.recall(ignore)
+        assert second.holds("1" * 12, "east", "one")
+        first.close()
+        second.close()
+
+    run(tmp_path, main)
+
+
 def test_two_that_begin_at_the_same_moment(tmp_path: Path) -> None:
     ended: list[object] = []
 
