@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 
 from crawler.errors import CrawlError, Fatal
 
@@ -25,56 +26,62 @@ async def for_each(
     fails as expected (`CrawlError`) ends the items: what was begun is finished first, or cancelled where the failure
     is `Fatal`; then it is raised bare. Several tasks take items in turn: the source must not yield inside a scope.
     """
-    source = _Source(items, anyio.Semaphore(at_once, fast_acquire=True) if isinstance(at_once, int) else at_once)
-    waiting = 1
+    slots = anyio.Semaphore(at_once, fast_acquire=True) if isinstance(at_once, int) else at_once
+    await _FanOut(work, aiter(items), slots).run()
 
-    async def worker() -> None:
+
+class _FanOut(Generic[T]):
+    """Tasks that take items in turn, each with a slot; what ends the items for one ends them for all.
+
+    Not functions within a function: one that starts itself is a cycle, which only the collector takes away.
+    """
+
+    def __init__(self, work: Callable[[T], Awaitable[None]], items: AsyncIterator[T], slots: anyio.Semaphore) -> None:
+        self._work = work
+        self._items = items
+        self._slots = slots
+        self._turn = anyio.Semaphore(1, fast_acquire=True)  # a Lock looks up its task at every turn
+        self._waiting = 1
+        self._ended = False
+        self._failure: CrawlError | None = None
+
+    async def run(self) -> None:
+        # Most registries hold nothing, and a task group is a tenth of what such a one costs.
+        if first := await self._take():
+            async with anyio.create_task_group() as group:
+                await self._worker(group, first)
+        if self._failure:
+            raise self._failure
+
+    async def _worker(self, group: TaskGroup, taken: tuple[T] | None) -> None:
         # One item after another: a task for each would cost a tenth of what a small repository does in all.
-        nonlocal waiting
-        while taken := await source.take():
-            waiting -= 1
-            if not waiting:
-                waiting += 1
-                group.start_soon(worker)
+        while taken := taken or await self._take():
+            self._waiting -= 1
+            if not self._waiting:
+                self._waiting += 1
+                group.start_soon(self._worker, group, None)
             try:
-                await work(*taken)
+                await self._work(*taken)
             finally:
-                source.slots.release()
-            del taken
-            waiting += 1
-        if isinstance(source.failure, Fatal):
+                self._slots.release()
+            taken = None
+            self._waiting += 1
+        if isinstance(self._failure, Fatal):
             group.cancel_scope.cancel()
 
-    async with anyio.create_task_group() as group:
-        # The first worker is this task itself: most registries hold nothing, and need no other.
-        await worker()
-    if source.failure:
-        raise source.failure
-
-
-class _Source(Generic[T]):
-    """Items for several tasks, each with a slot; what ends them for one ends them for all."""
-
-    def __init__(self, items: AsyncIterable[T], slots: anyio.Semaphore) -> None:
-        self.slots = slots
-        self.failure: CrawlError | None = None
-        self._iterator = aiter(items)
-        self._turn = anyio.Lock(fast_acquire=True)
-        self._ended = False
-
-    async def take(self) -> tuple[T] | None:
+    async def _take(self) -> tuple[T] | None:
         """The next item, and a slot that is the caller's to release; None when there is none any more."""
         # The turn before the slot: while the source is slow, one slot waits for it, and not all that are free.
         async with self._turn:
             if self._ended:
                 return None
-            await self.slots.acquire()
+            await self._slots.acquire()
             try:
-                return (await anext(self._iterator),)
+                return (await anext(self._items),)
             except BaseException as error:
-                self.slots.release()
+                self._slots.release()
                 if isinstance(error, CrawlError):
-                    self.failure = error
+                    self._failure = error
                 elif not isinstance(error, StopAsyncIteration):
                     raise
             self._ended = True

@@ -30,7 +30,7 @@ class Governor:
 
     def __init__(self, *, slots: int | anyio.Semaphore, pace: Pace) -> None:
         self._slots = anyio.Semaphore(slots, fast_acquire=True) if isinstance(slots, int) else slots
-        self._turn = anyio.Lock(fast_acquire=True)
+        self._turn: anyio.Lock | None = None
         self.pace = pace
 
     def __repr__(self) -> str:
@@ -52,7 +52,8 @@ class Governor:
             await self._slots.acquire()
         pace = self.pace
         try:
-            if pace.limited:
+            # Where nobody waits, and nothing has to be waited for, there is no need of a turn.
+            if pace.limited and (self._turn or pace.wait(anyio.current_time())):
                 await self._wait()
             epoch = pace.epoch
             try:
@@ -70,6 +71,8 @@ class Governor:
 
     async def _wait(self) -> None:
         # One watches the clock, the others wait for that one: so a correction holds for all who wait.
+        if self._turn is None:
+            self._turn = anyio.Lock(fast_acquire=True)
         async with self._turn:
             while seconds := self.pace.wait(anyio.current_time()):  # noqa: ASYNC110 - time itself is waited for
                 await anyio.sleep(min(seconds, LONGEST_SLEEP))

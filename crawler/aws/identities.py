@@ -24,6 +24,9 @@ _CHAINED_LIMIT = 3600
 #: Identities whose keys are remembered. Forgetting one costs an AssumeRole; remembering all would grow with the estate.
 _IDENTITIES = 4096
 
+#: Accounts whose identity is remembered: more than are open at a time.
+_ACCOUNTS = 256
+
 
 class Identities:
     """The keys of every identity of the run. Equal identities share theirs, and so do equal beginnings of chains."""
@@ -33,6 +36,7 @@ class Identities:
         self._api = api
         self._policy = policy
         self._profiles: dict[str | None, Source] = {}
+        self._of: dict[Account, Source] = {}
         self.source = lru_cache(maxsize=_IDENTITIES)(self._make)
 
     def _make(self, identity: Identity) -> Source:
@@ -78,7 +82,12 @@ class Identities:
 
     async def of(self, account: Account) -> Source:
         """The keys that open the account. Sends nothing; raises `CrawlError` for a profile that is not configured."""
-        return self.source(await self.identity(account))
+        found = self._of.get(account)
+        if found is None:  # asked for each of an account's regions, one after the other
+            found = self._of[account] = self.source(await self.identity(account))
+            if len(self._of) > _ACCOUNTS:
+                del self._of[next(iter(self._of))]
+        return found
 
     async def identity(self, account: Account) -> Identity:
         """Who we are in the account: its roles as ARNs, assumed one from the other, starting at its profile.
