@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter, validators
 
-from benchmarks import chart, report, throttle, throttle_report
+from benchmarks import chart, lake, report, throttle, throttle_report
 from benchmarks.ceiling import ENOUGH, Ceiling
 from benchmarks.clients import CRAWLER, many_targets, one_registry
 from benchmarks.contest import checked_run, contest, say
@@ -27,7 +27,7 @@ app = App(name="benchmarks", help_format="plaintext", default_parameter=Paramete
 
 @app.default
 def main(
-    name: Literal["all", "pages", "small", "targets", "memory", "startup", "ceiling", "throttle", "simulate"],
+    name: Literal["all", "pages", "small", "targets", "memory", "startup", "ceiling", "throttle", "simulate", "lake"],
     *,
     rounds: Annotated[
         int | None, Parameter(validator=validators.Number(gte=1), help="Rounds; medians are told. 5, or 1 if quick.")
@@ -38,7 +38,7 @@ def main(
     if SERVER == CLIENT and not quick:
         say("Two cores are needed, one for the emulator and one for the client, and a Linux that lets us choose them.")
         return 2
-    names = ["startup", "pages", "small", "targets", "memory", "throttle", "simulate"] if name == "all" else [name]
+    names = ["startup", "pages", "small", "targets", "memory", "throttle", "simulate", "lake"] if name == "all" else [name]
     # Figures that the emulator may have limited are shown, and kept nowhere.
     refused = False
     for each in names:
@@ -67,6 +67,8 @@ def _measure(name: str, made: dict[str, Work], rounds: int, *, quick: bool) -> t
         return _throttle(made["throttle"], quick=quick)
     if name == "simulate":
         return _simulate(quick=quick)
+    if name == "lake":
+        return *lake.measure(made, rounds, say, quick=quick), True
     clients = many_targets(quick=quick) if name == "targets" else one_registry(quick=quick)
     outcome = contest(made[name], clients, rounds=rounds, quick=quick)
     text = report.contest_table(outcome)

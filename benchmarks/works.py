@@ -100,11 +100,11 @@ def works(*, quick: bool) -> dict[str, Work]:
     """All works by name; `quick` ones are so small that they prove only that the benchmark itself works."""
     if quick:
         pages, small, wide = (3, 2_000), (30, 10), (3, 4)
-        million, ten_million, many = (3, 2_000), (3, 4_000), (6, 10)
+        million, ten_million, later, many = (3, 2_000), (3, 4_000), (3, 4_020), (6, 10)
         throttled, burst = (30,), 20.0
     else:
         pages, small, wide = (100, 20_000), (20_000, 10), (300, 34)
-        million, ten_million, many = (100, 10_000), (100, 100_000), (3_000, 34)
+        million, ten_million, later, many = (100, 10_000), (100, 100_000), (100, 100_500), (3_000, 34)
         throttled, burst = (400,), 40.0
     made = (
         Work("pages", "rows", *pages),
@@ -113,6 +113,7 @@ def works(*, quick: bool) -> dict[str, Work]:
         Work("throttle", "requests", *throttled, 10, rate=20.0, burst=burst, latency=0.03),
         Work("memory-1m", "rows", *million),
         Work("memory-10m", "rows", *ten_million),
+        Work("later-10m", "rows", *later),
         Work("memory-targets", "targets", 2, 10, *many, filled=0.1, tls=True),
     )
     return {work.name: work for work in made}

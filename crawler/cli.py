@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter, validators
 from cyclopts.config import Env
 
-from crawler import __version__, lake, prepare
+from crawler import __version__, emulation, lake, prepare
 from crawler.errors import UsageError
+from crawler.extras import need
 from crawler.model import COMPLETE, ImageStatus, Outcome, Split, TagStatus
+from crawler.wanted import pieces
 
 _WHAT = Group("What to crawl", sort_key=1)
 _WHERE = Group("Where results go", sort_key=2)
@@ -40,17 +40,12 @@ app = App(
 )
 
 
-def _pieces(values: tuple[str, ...]) -> tuple[str, ...]:
-    """`a,b` and `a` `b` are the same two values."""
-    return tuple(piece for value in values for piece in (part.strip() for part in value.split(",")) if piece)
-
-
 def _outcomes(values: tuple[str, ...]) -> frozenset[Outcome]:
     choices = {outcome.lower(): outcome for outcome in Outcome if outcome not in COMPLETE}
-    for piece in _pieces(values):
+    for piece in pieces(values):
         if piece.lower() not in choices:
             raise UsageError(f"--tolerate {piece}: cannot be tolerated; choose from {', '.join(choices)}")
-    return frozenset(choices[piece.lower()] for piece in _pieces(values))
+    return frozenset(choices[piece.lower()] for piece in pieces(values))
 
 
 @app.default
@@ -154,7 +149,7 @@ def crawl(
         Parameter(
             group=_HOW,
             allow_leading_hyphen=True,
-            help="File in which a run leaves the rates and the long repositories that it found, for the next.",
+            help="File, or s3://…, in which a run leaves the rates and long repositories it found, for the next.",
         ),
     ] = None,
     split_chains: Annotated[
@@ -196,9 +191,9 @@ def crawl(
         accounts=accounts,
         account=account,
         account_tag=account_tag,
-        region=_pieces(region),
-        repository=_pieces(repository),
-        exclude_repository=_pieces(exclude_repository),
+        region=pieces(region),
+        repository=pieces(repository),
+        exclude_repository=pieces(exclude_repository),
         tag_status=TagStatus(tag_status.upper()),
         image_status=ImageStatus(image_status.upper()),
         page_size=page_size,
@@ -225,15 +220,15 @@ def crawl(
         quiet=quiet,
     )
     if settings.publishes:
-        lake.need("obstore", "pyarrow", *["pyiceberg"] * bool(iceberg), *["deltalake"] * bool(delta))
+        need("lake", "obstore", "pyarrow", *["pyiceberg"] * bool(iceberg), *["deltalake"] * bool(delta))
     return job.start(settings)
 
 
 for _command in (prepare.policy, prepare.doctor, prepare.plan, lake.runs, lake.show, lake.diff, lake.clean):
     app.command(_command)
-
-
 app.command(prepare.import_, name="import")
+app.command(emulation.demo)
+app.command(emulation.emulator)
 
 
 @app.command
@@ -245,86 +240,6 @@ def schema() -> int:
 
     sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
     return 0
-
-
-@app.command
-def demo(
-    *,
-    output: Annotated[str, Parameter(help="File for the rows.")] = "images.ndjson",
-    accounts: Annotated[int, Parameter(validator=_positive, help="Accounts of the made-up company.")] = 25,
-    seed: Annotated[int, Parameter(help="What it is made from.")] = 1,
-) -> int:
-    """Crawl a made-up company on the emulator, and check every row."""
-    _need_emulator()
-    from crawler.demo import demonstrate  # noqa: PLC0415  (see crawl)
-
-    return demonstrate(output, accounts=accounts, seed=seed)
-
-
-@app.command
-def emulator(
-    *,
-    estate: Annotated[
-        str | None, Parameter(help="File that describes what exists, see crawler/emulator/example.yaml; else made up.")
-    ] = None,
-    accounts: Annotated[int, Parameter(validator=_positive, help="Accounts to make up.")] = 25,
-    seed: Annotated[int, Parameter(help="What is made up, and when faults strike, follows from it.")] = 1,
-    write_accounts: Annotated[
-        str | None, Parameter(help="Write an accounts file that fits, for `crawler --accounts`, and go on.")
-    ] = None,
-    host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535), help="0 takes a free one.")] = 0,
-    latency: Annotated[float, Parameter(validator=validators.Number(gte=0), help="Seconds before each answer.")] = 0.0,
-    rate: Annotated[
-        float | None, Parameter(validator=_positive, help="Requests a second before ECR throttles, in each registry.")
-    ] = None,
-    burst: Annotated[float, Parameter(validator=validators.Number(gte=1), help="Requests at once before it does.")] = 1,
-    fault: Annotated[
-        tuple[str, ...],
-        Parameter(help="What goes wrong, as in `throttling:times=2,repository=team/*`; `list` prints all names."),
-    ] = (),
-    checks: Annotated[
-        bool, Parameter(negative="--no-checks", help="Verify signatures and requests; without, it is fast.")
-    ] = True,
-) -> int:
-    """Serve an emulated AWS, to rehearse a crawl on, until interrupted. Prints what to export."""
-    _need_emulator()
-    from crawler.emulator import FAULTS, Estate, Options, Throttle, run  # noqa: PLC0415  (see crawl)
-
-    if "list" in fault:
-        width = max(map(len, FAULTS))
-        sys.stdout.writelines(f"{name:{width}}  {what}\n" for name, what in FAULTS.items())
-        return 0
-    try:
-        made = Estate.load(estate) if estate else Estate.generate(seed, accounts=accounts)
-        options = Options(
-            checks=checks,
-            latency=latency,
-            throttle=Throttle(rate, burst) if rate else None,
-            faults=fault,
-            seed=seed,
-        )
-        if write_accounts:
-            Path(write_accounts).write_text(made.accounts_yaml(), encoding="utf-8")
-        told = (
-            f", with --accounts {write_accounts}" if write_accounts else "; --write-accounts FILE makes a file for it"
-        )
-        sys.stderr.write(
-            f"{len(made.accounts)} accounts, the hub {made.hub} among them; any role may be assumed. Paste the line "
-            f"below into another shell and crawl there{told}. Ctrl-C ends it.\n"
-        )
-        run(made, options, host=host, port=port)
-    except (ValueError, OSError) as error:
-        raise UsageError(f"emulator: {error}") from error
-    return 0
-
-
-def _need_emulator() -> None:
-    missing = [name for name in ("httptools", "uvloop") if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"the emulator needs {' and '.join(missing)}: python -m pip install 'ecr-inventory-crawler[emulator]'"
-        )
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 from crawler.accounts import AccountsFile
 from crawler.errors import Fatal, UsageError
@@ -14,55 +14,85 @@ from crawler.hints import MAX_BYTES, Hints, Unfit
 from crawler.report import printable
 from crawler.sinks.output import Output
 
+if TYPE_CHECKING:
+    from crawler.store import Store
+
 logger = logging.getLogger(__name__)
 
 
 class HintsFile:
-    """`hints` as a file has them; empty for `path` None, for a file that is not there yet, and for one that is unfit.
+    """`hints` as a file has them; empty where there is none yet, and where it is unfit, which is told in the log.
 
-    What is unfit is told in the log. A damaged file is replaced in the end; one of a later program or of another estate
-    is left alone. Raises `UsageError` for what cannot be read or written, before any request was made.
+    `text` is what the file called `name` holds, None if it is not there. A damaged file is `replaceable`; one of a
+    later program or of another estate is left alone.
     """
 
-    def __init__(self, path: str | None, accounts: Iterable[str], selection: str) -> None:
-        known = list(accounts)
-        self.hints = Hints(known, selection)
-        self._output: Output | None = None
-        if path is None:
+    def __init__(self, name: str, text: bytes | None, accounts: Sequence[str], selection: str) -> None:
+        self.hints = Hints(accounts, selection)
+        self.replaceable = True
+        self._keep: Callable[[bytes], Awaitable[None]] | None = None
+        if text is None:
             return
         try:
-            with Path(path).open("rb") as file:
-                self.hints = Hints.read(file.read(MAX_BYTES + 1), known, selection)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise UsageError(f"--hints {path}: cannot be read: {error.strerror}") from error
+            self.hints = Hints.read(text, accounts, selection)
         except Unfit as unfit:
             rest = "" if unfit.ours else ", and leaves the file as it is"
-            logger.warning(printable(f"--hints {path} {unfit}: the crawl begins without hints{rest}"))
-            if not unfit.ours:
-                return
-        self._output = Output(path)
+            logger.warning(printable(f"--hints {name} {unfit}: the crawl begins without hints{rest}"))
+            self.replaceable = unfit.ours
 
-    def __enter__(self) -> Self:
-        return self
+    def kept_by(self, keep: Callable[[bytes], Awaitable[None]]) -> None:
+        """Have `publish` pass on what there is to keep; without this, it is forgotten."""
+        self._keep = keep
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._output:
-            self._output.close()
-
-    def publish(self, pages: int | None) -> None:
+    async def publish(self, pages: int | None) -> None:
         """Put what the run has learned in place of what was there. `pages` are None where it did not reach its end."""
-        if self._output is None:
+        if self._keep is None:
             return
         try:
-            self._output.write(self.hints.written(pages))
-            self._output.publish()
+            await self._keep(self.hints.written(pages))
         except Fatal as failure:
             # The rows are what the run is for, and they are there.
             logger.warning(printable(f"hints are not kept: {failure.message}"))
+
+
+def local_text(name: str) -> bytes | None:
+    """What a file here holds, None if it is not there. Raises `UsageError` where it cannot be read."""
+    try:
+        with Path(name).open("rb") as source:
+            return source.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"--hints {name}: cannot be read: {error.strerror}") from error
+
+
+@asynccontextmanager
+async def local_hints(name: str, accounts: Sequence[str], selection: str) -> AsyncGenerator[HintsFile]:
+    """Those of a file here. Raises `UsageError` for what cannot be read or written, before any request was made."""
+    file = HintsFile(name, local_text(name), accounts, selection)
+    if not file.replaceable:
+        yield file
+        return
+    with Output(name) as output:
+
+        async def keep(written: bytes) -> None:
+            output.write(written)
+            output.publish()
+
+        file.kept_by(keep)
+        yield file
+
+
+async def stored_hints(store: Store, name: str, accounts: Sequence[str], selection: str) -> HintsFile:
+    """Those of an object in a store, where a write is all or nothing. Raises `Fatal` where it cannot be read."""
+    file = HintsFile(store.uri_of(name), await store.read(name), accounts, selection)
+    if file.replaceable:
+
+        async def keep(written: bytes) -> None:
+            await store.put(name, written)
+
+        file.kept_by(keep)
+    return file
 
 
 def estate(file: AccountsFile) -> list[str]:

@@ -7,26 +7,23 @@ import logging
 import math
 import os
 import resource
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 import anyio
 from rich.console import Console
 
 from crawler import __version__
-from crawler.accounts import MAX_BYTES, AccountsFile, load, select
+from crawler.accounts import AccountsFile, read_accounts, selected
 from crawler.crawl import Crawl
 from crawler.destination import AlreadyPublished, Destination, StreamDestination
 from crawler.engines.local import Stop
-from crawler.errors import CrawlError, Fatal, UsageError
+from crawler.errors import CrawlError, Fatal
 from crawler.hints import Hints
-from crawler.hints_file import HintsFile, estate
+from crawler.hints_file import HintsFile
 from crawler.ledger import Ledger
 from crawler.progress import progress
 from crawler.report import Ending, Terminal, as_json, printable, summarize
@@ -35,7 +32,7 @@ from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
 from crawler.standard_error import LAST_WORDS, StandardError, unblocked
 from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
-from crawler.wiring import crawl_all, registries_of
+from crawler.wiring import crawl_all, hints_of, registries_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +41,10 @@ def start(settings: Settings) -> int:
     """Run to the end and return the exit code. Raises `UsageError` before anything was asked of AWS."""
     _raise_descriptors()
     # Reading and opening may block (a terminal, a pipe without a reader). Out of the event loop, Ctrl-C ends that.
-    everything, text = _read(settings)
-    file = _selected(settings, everything)
+    settings.agree()
+    everything, text = read_accounts(settings.accounts)
+    file = selected(everything, settings.account, settings.account_tag)
     with ExitStack() as files:
-        hints = files.enter_context(HintsFile(settings.hints, estate(everything), settings.selection()))
         # All are opened before the first request: what cannot be written shall not cost a night.
         if settings.publishes:
             place = _place(settings, text)
@@ -56,7 +53,9 @@ def start(settings: Settings) -> int:
         ledger_file = files.enter_context(Output(settings.ledger)) if settings.ledger else None
         report_file = files.enter_context(Output(settings.report)) if settings.report else None
         shown = files.enter_context(unblocked())
-        main = partial(run, settings, file, place, ledger_file, report_file, hints=hints, shown=shown)
+        main = partial(
+            run, settings, file, place, ledger_file, report_file, hints=hints_of(settings, everything), shown=shown
+        )
         # A page is a thousand dictionaries that die young and in no cycle: the collector need not look at each page.
         gc.freeze()
         gc.set_threshold(100_000)
@@ -99,13 +98,13 @@ async def run(
     ledger_file: Output | None,
     report_file: Output | None,
     *,
-    hints: HintsFile,
+    hints: AbstractAsyncContextManager[HintsFile],
     shown: StandardError | None,
 ) -> int:
     """Crawl as `settings` say; publish the files; print the summary."""
     try:
-        async with place as destination:
-            return await _run(settings, file, destination, ledger_file, report_file, hints=hints, shown=shown)
+        async with hints as remembered, place as destination:
+            return await _run(settings, file, destination, ledger_file, report_file, hints=remembered, shown=shown)
     except AlreadyPublished as found:
         Terminal().print(str(found), markup=False, highlight=False, soft_wrap=True)
         return COMPLETE if found.status in ("complete", "tolerated") else INCOMPLETE
@@ -138,7 +137,7 @@ async def _run(
     )
     verdict = partial(verdict_of, settings, stop, ledger, destination)
     status, code, _ = verdict(failure)
-    hints.publish(ledger.totals.pages if code in (COMPLETE, INCOMPLETE) else None)
+    await hints.publish(ledger.totals.pages if code in (COMPLETE, INCOMPLETE) else None)
     if code in (COMPLETE, INCOMPLETE):
         failure = await _appear(destination, status, ledger)
     if ledger_file:
@@ -187,25 +186,6 @@ def _publish(file: Output, text: bytes = b"") -> Fatal | None:
     except Fatal as failure:
         return failure
     return None
-
-
-def _read(settings: Settings) -> tuple[AccountsFile, bytes]:
-    """Load the accounts file; its text beside."""
-    settings.agree()
-    try:
-        # One byte more than is allowed tells a file that is too large; the rest of it need not be in memory.
-        with sys.stdin.buffer if settings.accounts == "-" else Path(settings.accounts).open("rb") as source:
-            text = source.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{settings.accounts}: cannot be read: {error.strerror}") from error
-    return load(settings.accounts, text), text
-
-
-def _selected(settings: Settings, file: AccountsFile) -> AccountsFile:
-    """The same with only those accounts that were asked for; of an organization they are not known yet."""
-    if file.organization:
-        return file
-    return replace(file, accounts=select(file.accounts, settings.account, settings.account_tag))
 
 
 async def _crawl(

@@ -6,28 +6,20 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import Annotated, Literal
 
 import anyio
 from cyclopts import Parameter, validators
 
 from crawler.errors import CrawlError, UsageError
+from crawler.extras import need
 
 _Output = Annotated[str, Parameter(help="Where runs were published: DIR/ or s3://bucket/prefix/.")]
 
 
-def need(*modules: str) -> None:
-    """Raise `UsageError` if the extra that has these modules is not installed."""
-    if missing := [module for module in modules if find_spec(module) is None]:
-        raise UsageError(
-            f"published runs need {' and '.join(missing)}: python -m pip install 'ecr-inventory-crawler[lake]'"
-        )
-
-
 def runs(*, output: _Output) -> int:
     """List the runs of an output, a line of JSON each."""
-    need("obstore", "pyarrow")
+    need("lake", "obstore", "pyarrow")
     from crawler.publication import opened  # noqa: PLC0415  (its libraries are an extra, and heavy)
     from crawler.rows import to_line  # noqa: PLC0415
     from crawler.runs import catalog  # noqa: PLC0415
@@ -42,7 +34,7 @@ def runs(*, output: _Output) -> int:
 
 def show(run: Annotated[str, Parameter(help="Id of the run.")], *, output: _Output) -> int:
     """Show one run: its manifest; or, while it is not published, what its newest attempt said when it began."""
-    need("obstore", "pyarrow")
+    need("lake", "obstore", "pyarrow")
     from crawler.publication import opened  # noqa: PLC0415  (see runs)
     from crawler.runs import catalog, layout  # noqa: PLC0415
 
@@ -66,7 +58,7 @@ def clean(
     ] = 24.0,
 ) -> int:
     """Remove what no reader will ever read: parts of dead attempts, half-written files, stale uploads."""
-    need("obstore", "pyarrow")
+    need("lake", "obstore", "pyarrow")
     from crawler.publication import clean_store  # noqa: PLC0415  (see runs)
 
     async def main() -> None:
@@ -88,7 +80,7 @@ def diff(
     format: Annotated[Literal["ndjson", "parquet"], Parameter(help="Of the changes.")] = "ndjson",  # noqa: A002  (the option's name)
 ) -> int:
     """List image IDs added, removed and retagged between two runs, from repositories listed to the end in both."""
-    need("obstore", "pyarrow", "duckdb")
+    need("lake", "obstore", "pyarrow", "duckdb")
     from crawler.comparison import write_changes  # noqa: PLC0415  (see runs)
 
     async def main() -> None:

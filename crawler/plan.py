@@ -7,13 +7,12 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.table import Table
 
 from crawler.accounts import AccountsFile
 from crawler.errors import Fatal, UsageError
-from crawler.hints import MAX_BYTES, Expected, Hints, Unfit
+from crawler.hints import Expected, Hints, Unfit
 from crawler.hints_file import estate
 from crawler.ledger import Ledger
 from crawler.model import Account, Outcome, Result
@@ -21,6 +20,7 @@ from crawler.registry import Registries
 from crawler.rehearsal import NamesOnly, Narrowed, rehearse
 from crawler.report import Terminal, describe, printable
 from crawler.settings import Settings
+from crawler.wiring import hints_text
 
 #: Bytes of a row with names of usual length; 71 of them are its digest.
 ROW_BYTES = 200
@@ -119,7 +119,8 @@ class _Survey(Ledger):
 
 async def make_plan(settings: Settings, file: AccountsFile) -> tuple[Plan, Ledger]:
     """Look at everything but images. The ledger has what could not be looked at."""
-    plan = Plan(settings.page_size, hinted=settings.hints is not None, expected=_expected(settings, file))
+    expected = await _expected(settings.hints, settings, file) if settings.hints else None
+    plan = Plan(settings.page_size, hinted=settings.hints is not None, expected=expected)
     survey = _Survey(plan)
     try:
         await rehearse(settings, file, survey, lambda registries: _Surveyed(registries, plan))
@@ -129,16 +130,14 @@ async def make_plan(settings: Settings, file: AccountsFile) -> tuple[Plan, Ledge
     return plan, survey
 
 
-def _expected(settings: Settings, file: AccountsFile) -> Expected | None:
-    if settings.hints is None:
-        return None
+async def _expected(name: str, settings: Settings, file: AccountsFile) -> Expected | None:
+    text = await hints_text(name)
+    if text is None:
+        raise UsageError(f"--hints {name}: there is no such file; a crawl with --hints leaves one")
     try:
-        with Path(settings.hints).open("rb") as source:
-            return Hints.read(source.read(MAX_BYTES + 1), estate(file), settings.selection()).expected
-    except OSError as error:
-        raise UsageError(f"--hints {settings.hints}: cannot be read: {error.strerror}") from error
+        return Hints.read(text, estate(file), settings.selection()).expected
     except Unfit as unfit:
-        raise UsageError(f"--hints {settings.hints} {unfit}") from unfit
+        raise UsageError(f"--hints {name} {unfit}") from unfit
 
 
 def show_json(plan: Plan) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from crawler.errors import CrawlError, UsageError
+from crawler.wanted import pieces
 
 _Accounts = Annotated[
     str, Parameter(allow_leading_hyphen=True, help="File that names the accounts; - for standard input. Required.")
@@ -22,11 +23,6 @@ _Verbose = Annotated[int, Parameter(name=["--verbose", "-v"], count=True, help="
 
 #: Somebody waits for the answer, and a service that needs more tries than this is not well.
 _ATTEMPTS = 4
-
-
-def _pieces(values: tuple[str, ...]) -> tuple[str, ...]:
-    """`a,b` and `a` `b` are the same two values."""
-    return tuple(piece for value in values for piece in (part.strip() for part in value.split(",")) if piece)
 
 
 def policy(
@@ -101,7 +97,7 @@ def doctor(
         accounts=accounts,
         account=account,
         account_tag=account_tag,
-        region=_pieces(region),
+        region=pieces(region),
         output=output,
         targets_at_once=targets_at_once,
         timeout=timeout,
@@ -153,9 +149,9 @@ def plan(
         accounts=accounts,
         account=account,
         account_tag=account_tag,
-        region=_pieces(region),
-        repository=_pieces(repository),
-        exclude_repository=_pieces(exclude_repository),
+        region=pieces(region),
+        repository=pieces(repository),
+        exclude_repository=pieces(exclude_repository),
         hints=hints,
         page_size=page_size,
         targets_at_once=targets_at_once,

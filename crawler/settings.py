@@ -103,6 +103,8 @@ class Settings:
     def agree(self) -> None:
         """Refuse options that do not go together. Raises `UsageError`."""
         self._keep_apart()
+        if self.hints and self.hints.startswith("s3://") and not all(self.hints[5:].partition("/")[::2]):
+            raise UsageError(f"--hints {self.hints}: name an object, as in s3://bucket/prefix/hints.json")
         if self.run_id is not None and self.resume:
             raise UsageError("--run-id names a run, --resume takes the newest unfinished one: choose one of them")
         if self.publishes:

@@ -271,7 +271,11 @@ def _told(uri: str) -> Generator[None]:
     """Failures of the store as `Fatal`, in one line; what a caller may expect passes."""
     try:
         yield
-    except (AlreadyExistsError, FileNotFoundError):
+    except AlreadyExistsError:
+        raise
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):  # a file that is not there may be expected, a bucket is not
+            raise Fatal("StoreFailed", f"{uri}: {_reason(error)}") from error
         raise
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise Fatal("StoreDenied", f"{uri}: not allowed: {_reason(error)}") from error

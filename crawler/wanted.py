@@ -44,3 +44,8 @@ class Unmatched:
         """Take out the globs that match one of the names. Costs nothing once all have matched."""
         if self.globs:
             self.globs = {glob for glob in self.globs if not any(fnmatchcase(name, glob) for name in names)}
+
+
+def pieces(values: Iterable[str]) -> tuple[str, ...]:
+    """`a,b` and `a` `b` are the same two values."""
+    return tuple(piece for value in values for piece in (part.strip() for part in value.split(",")) if piece)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
 from crawler.accounts import AccountsFile, Selection
 from crawler.aws import AwsRegistries
 from crawler.crawl import Crawl
+from crawler.extras import need
+from crawler.hints_file import HintsFile, estate, local_hints, local_text, stored_hints
 from crawler.ledger import Ledger
 from crawler.model import Account, Outcome, Result, Unit, Warn
 from crawler.settings import Settings
+
+if TYPE_CHECKING:
+    from crawler.store import Store
 
 
 def registries_of(settings: Settings, warn: Warn) -> AwsRegistries:
@@ -22,6 +31,41 @@ def registries_of(settings: Settings, warn: Warn) -> AwsRegistries:
         pool_limit=settings.targets_at_once * settings.requests_per_target,
         rate_share=settings.rate_share,
     )
+
+
+@asynccontextmanager
+async def hints_of(settings: Settings, everything: AccountsFile) -> AsyncGenerator[HintsFile]:
+    """What the last run left for this one, in a file or in a bucket; `everything` is the accounts file as it is.
+
+    Raises `UsageError` or `Fatal` where it cannot be read.
+    """
+    name, accounts, selection = settings.hints, estate(everything), settings.selection()
+    if name is None:
+        yield HintsFile("", None, accounts, selection)
+    elif name.startswith("s3://"):
+        async with _bucket_of(name) as (store, key):
+            yield await stored_hints(store, key, accounts, selection)
+    else:
+        async with local_hints(name, accounts, selection) as kept:
+            yield kept
+
+
+async def hints_text(name: str) -> bytes | None:
+    """What a hints file or object holds, None if there is none; `UsageError` or `Fatal` tell why not."""
+    if not name.startswith("s3://"):
+        return local_text(name)
+    async with _bucket_of(name) as (store, key):
+        return await store.read(key)
+
+
+@asynccontextmanager
+async def _bucket_of(name: str) -> AsyncGenerator[tuple[Store, str]]:
+    need("lake", "obstore", "pyarrow")
+    from crawler.publication import opened  # noqa: PLC0415  (its libraries are an extra, and heavy)
+
+    folder, _, key = name.rpartition("/")
+    async with opened(f"{folder}/") as store:
+        yield store, key
 
 
 async def crawl_all(crawl: Crawl, ledger: Ledger, settings: Settings, file: AccountsFile) -> None:

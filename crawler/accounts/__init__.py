@@ -4,6 +4,16 @@ from crawler.accounts.document import MAX_BYTES
 from crawler.accounts.load import AccountsFile, load
 from crawler.accounts.schema import json_schema
 from crawler.accounts.selection import Selection, select
-from crawler.accounts.source import open_accounts
+from crawler.accounts.source import open_accounts, read_accounts, selected
 
-__all__ = ["MAX_BYTES", "AccountsFile", "Selection", "json_schema", "load", "open_accounts", "select"]
+__all__ = [
+    "MAX_BYTES",
+    "AccountsFile",
+    "Selection",
+    "json_schema",
+    "load",
+    "open_accounts",
+    "read_accounts",
+    "select",
+    "selected",
+]

@@ -14,9 +14,14 @@ from crawler.errors import UsageError
 
 
 def open_accounts(name: str, ids_or_names: Sequence[str] = (), tags: Sequence[str] = ()) -> AccountsFile:
-    """Read and select; `name` may be "-" for standard input. Members of an organization are not known yet.
+    """Read and select; see `read_accounts` and `selected`."""
+    return selected(read_accounts(name)[0], ids_or_names, tags)
 
-    Raises `UsageError` for what cannot be read, is wrong, or fits nothing.
+
+def read_accounts(name: str) -> tuple[AccountsFile, bytes]:
+    """The file, and its text beside; `name` may be "-" for standard input.
+
+    Raises `UsageError` for what cannot be read, or is wrong.
     """
     if not name:
         raise UsageError("--accounts is missing: name the accounts file, as in --accounts accounts.yaml")
@@ -26,7 +31,14 @@ def open_accounts(name: str, ids_or_names: Sequence[str] = (), tags: Sequence[st
             text = source.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror}") from error
-    file = load(name, text)
+    return load(name, text), text
+
+
+def selected(file: AccountsFile, ids_or_names: Sequence[str] = (), tags: Sequence[str] = ()) -> AccountsFile:
+    """The same with only those accounts that are asked for; of an organization they are not known yet.
+
+    Raises `UsageError` for what fits none.
+    """
     if file.organization:
         return file
     return replace(file, accounts=select(file.accounts, ids_or_names, tags))

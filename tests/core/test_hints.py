@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from crawler.crawl import Limits
 from crawler.errors import Gone, Throttled, UsageError
 from crawler.hints import LONG, Expected, Hints, Memory, Unfit
-from crawler.hints_file import HintsFile
+from crawler.hints_file import local_hints
 from crawler.model import Account, Chain, Outcome, Result, Split, Target, Unit
 from crawler.pace import Quota
-from tests.fakes import Rehearsal, Tree, World, image, small_tree
+from tests.fakes import Rehearsal, Tree, World, image, run, small_tree
 
 A, B = Account("1" * 12), Account("2" * 12)
 ID = A.account_id
@@ -217,20 +217,30 @@ def test_one_part_that_fails_fails_the_repository_and_ends_the_others() -> None:
     assert line["lastTokenHash"]
 
 
-def read(path: Path, **how: Any) -> HintsFile:
-    return HintsFile(str(path), how.pop("estate", [ID]), "")
+def use(path: Path, pages: int | None, learn: Callable[[Hints], None] = lambda _: None) -> None:
+    """A run of so many pages."""
+
+    async def main() -> None:
+        async with local_hints(str(path), [ID], "") as file:
+            learn(file.hints)
+            await file.publish(pages)
+
+    run(main)
 
 
 def test_the_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
     path = tmp_path / "hints.json"
-    with read(path) as first:
-        first.hints.keep(EAST, Memory(repositories={"b": 20}), whole=True)
+
+    def learn(hints: Hints) -> None:
+        hints.keep(EAST, Memory(repositories={"b": 20}), whole=True)
         assert not path.exists()
-        first.publish(30)
+
+    def recall(hints: Hints) -> None:
+        assert hints.of(EAST).repositories == {"b": 20}
+
+    use(path, 30, learn)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    with read(path) as second:
-        assert second.hints.of(EAST).repositories == {"b": 20}
-        second.publish(None)
+    use(path, None, recall)
     assert json.loads(path.read_bytes())["pages"] == 30
 
 
@@ -246,12 +256,11 @@ def test_an_unfit_file_is_told_and_replaced_only_if_it_is_ours(
 ) -> None:
     path = tmp_path / "hints.json"
     path.write_text(text)
-    with read(path) as file:
-        file.publish(1)
+    use(path, 1)
     assert told in caplog.text
     assert (path.read_text() != text) is replaced
 
 
 def test_a_file_that_cannot_be_read_is_told_before_the_crawl(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
-        read(tmp_path)
+        use(tmp_path, 1)

@@ -85,4 +85,4 @@ def test_hints_that_are_not_there_are_wrong_usage(program: Program, start: Any) 
         start(emulator, estate())
         done = program.run("plan", "--accounts", "accounts.yaml", "--hints", "nowhere")
     assert done.returncode == 2
-    assert b"--hints nowhere: cannot be read" in done.stderr
+    assert b"--hints nowhere: there is no such file" in done.stderr
