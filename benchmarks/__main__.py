@@ -38,7 +38,9 @@ def main(
     if SERVER == CLIENT and not quick:
         say("Two cores are needed, one for the emulator and one for the client, and a Linux that lets us choose them.")
         return 2
-    names = ["startup", "pages", "small", "targets", "memory", "throttle", "simulate", "lake"] if name == "all" else [name]
+    names = (
+        ["startup", "pages", "small", "targets", "memory", "throttle", "simulate", "lake"] if name == "all" else [name]
+    )
     # Figures that the emulator may have limited are shown, and kept nowhere.
     refused = False
     for each in names:

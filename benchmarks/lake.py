@@ -117,9 +117,7 @@ def _rates(work: Work, folder: Path, rounds: int, say: Callable[[str], None], *,
     count = work.repositories * work.images
     rate = count / median(cost.wall for cost in parquets)
     told = f"{rate:,.0f} rows/s: {by_wall:.2f} × NDJSON to the null device, {by_cpu:.2f} × by CPU"
-    sizes = (
-        f"{packed / count:.1f} bytes a row in parquet, {zst / count:.1f} in ndjson.zst; a digest alone has {_FLOOR}"
-    )
+    sizes = f"{packed / count:.1f} bytes a row in parquet, {zst / count:.1f} in ndjson.zst; a digest alone has {_FLOOR}"
     figures = {"rows_per_second": round(rate), "times_ndjson": round(by_wall, 3), "by_cpu": round(by_cpu, 3)}
     return [
         (f"{work.title}, Parquet", told, _goal(f"at least {_PARQUET_AT_LEAST:g} ×", met=by_wall >= _PARQUET_AT_LEAST),
