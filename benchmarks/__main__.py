@@ -20,6 +20,7 @@ from benchmarks.works import Work, works
 
 _HERE = Path(__file__).parent
 _MEMORY_GOAL_MB = 150
+_ALL = ("startup", "pages", "small", "targets", "memory", "throttle", "simulate", "lake")
 _STARTUP_GOALS = {"--version": 0.25, "--help": 0.5}  # seconds of CPU
 
 app = App(name="benchmarks", help_format="plaintext", default_parameter=Parameter(negative=()))
