@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -39,9 +40,7 @@ def main(
     if SERVER == CLIENT and not quick:
         say("Two cores are needed, one for the emulator and one for the client, and a Linux that lets us choose them.")
         return 2
-    names = (
-        ["startup", "pages", "small", "targets", "memory", "throttle", "simulate", "lake"] if name == "all" else [name]
-    )
+    names = _ALL if name == "all" else (name,)
     # Figures that the emulator may have limited are shown, and kept nowhere.
     refused = False
     for each in names:
@@ -60,18 +59,16 @@ def main(
 
 def _measure(name: str, made: dict[str, Work], rounds: int, *, quick: bool) -> tuple[str, dict[str, Any], bool]:
     """The table, the figures for the file, and whether they are fit to be kept."""
-    if name == "startup":
-        return _startup(rounds)
-    if name == "memory":
-        return _memory(made, quick=quick)
-    if name == "ceiling":
-        return _ceiling(made, rounds, quick=quick)
-    if name == "throttle":
-        return _throttle(made["throttle"], quick=quick)
-    if name == "simulate":
-        return _simulate(quick=quick)
-    if name == "lake":
-        return *lake.measure(made, rounds, say, quick=quick), True
+    others: dict[str, Callable[[], tuple[str, dict[str, Any], bool]]] = {
+        "startup": lambda: _startup(rounds),
+        "memory": lambda: _memory(made, quick=quick),
+        "ceiling": lambda: _ceiling(made, rounds, quick=quick),
+        "throttle": lambda: _throttle(made["throttle"], quick=quick),
+        "simulate": lambda: _simulate(quick=quick),
+        "lake": lambda: (*lake.measure(made, rounds, say, quick=quick), True),
+    }
+    if name in others:
+        return others[name]()
     clients = many_targets(quick=quick) if name == "targets" else one_registry(quick=quick)
     outcome = contest(made[name], clients, rounds=rounds, quick=quick)
     text = report.contest_table(outcome)
