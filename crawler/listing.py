@@ -30,6 +30,7 @@ async def list_chain(begin: Begin, part: Part | None, send: Send, chain: Chain, 
             async with aclosing(unsent(pages(begin(part, chain), chain), sent, chain)) as listing:
                 async for page in listing:
                     await send(page.items)
+                    del page  # a thousand rows are not kept while the next thousand are fetched
             break
         except Refused:
             if chain.last_token_hash is None or restart == restarts:

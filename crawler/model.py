@@ -156,6 +156,11 @@ class Page(Generic[ItemT_co]):
 #: One row as the API gives it: imageDigest, and imageTag, absent or None for an untagged image.
 ImageId = Mapping[str, str | None]
 
+
+class Verbatim(list[ImageId]):
+    """Image IDs that all have both keys, and whose values JSON writes as they are: ASCII, and nothing to escape."""
+
+
 #: Token in (None for the first page), page out. What pacing and retrying wrap.
 Fetch = Callable[[str | None], Awaitable[Page[ItemT]]]
 

@@ -46,6 +46,7 @@ async def pages(fetch: Fetch[T], chain: Chain, *, empty_pages_cap: int = EMPTY_P
         seen.add(mark)
         chain.last_token_hash = mark
         empty = 0 if page.items else empty + 1
+        del page  # not kept while the next one is fetched, here and below: memory is used again while it is warm
         if empty >= empty_pages_cap:
             raise ChainBroken("EmptyPages", f"{empty} empty pages in a row, each with a token for one more")
 
@@ -61,14 +62,13 @@ async def unsent(listing: AsyncGenerator[Page[T]], sent: list[int | None], chain
     again = deque(sent)
     async with aclosing(listing):
         async for page in listing:
-            if not page.items:
-                continue
-            if not again:
+            if page.items and again:
+                chain.items -= len(page.items)
+                known = again.popleft()
+                if known is None or known != page.fingerprint:
+                    message = "the token of a page was refused, and what is listed anew is not what was; run again"
+                    raise ChainBroken("ListingChanged", message)
+            elif page.items:
                 yield page
                 sent.append(page.fingerprint)
-                continue
-            chain.items -= len(page.items)
-            known = again.popleft()
-            if known is None or known != page.fingerprint:
-                message = "the token of a page was refused, and what is listed anew is not what was before; run again"
-                raise ChainBroken("ListingChanged", message)
+            del page

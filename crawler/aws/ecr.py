@@ -21,7 +21,7 @@ from crawler.aws.http import Pool
 from crawler.aws.keys import Source, with_keys
 from crawler.aws.signing import Keys
 from crawler.errors import Refused, Transient
-from crawler.model import Fetch, ImageId, ImageStatus, Page, Part, Split, TagStatus, Warn
+from crawler.model import Fetch, ImageId, ImageStatus, Page, Part, Split, TagStatus, Verbatim, Warn
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ class EcrRegistry:
         # A server that does not know the member lists active images: right for ACTIVE, the best there is for ANY.
         droppable = part.image_status in (ImageStatus.ANY, ImageStatus.ACTIVE)
         large = asking.page_size > _OLD_PAGE_SIZE
-        return self._chain("ListImages", request, _image_ids, large_pages=large, image_status=droppable)
+        return self._chain("ListImages", request, image_ids, large_pages=large, image_status=droppable)
 
     def _chain(
         self,
@@ -238,7 +238,8 @@ def _rows(body: bytes, member: str) -> tuple[dict[str, Any], list[dict[str, Any]
     return fields, cast("list[dict[str, Any]]", rows)
 
 
-def _image_ids(body: bytes) -> Page[ImageId]:
+def image_ids(body: bytes) -> Page[ImageId]:
+    """A page of ListImages, each image ID with both keys. Raises `Transient` for anything else."""
     document, rows = _rows(body, "imageIds")
     try:
         # Maps over C functions: a loop with its own checks takes as long as parsing the page.
@@ -253,7 +254,9 @@ def _image_ids(body: bytes) -> Page[ImageId]:
         raise _bad_row(body, "imageIds") from error
     if not (digests <= _STR and tags <= _STR_OR_NULL):
         raise _bad_row(body, "imageIds")
-    return Page(rows, _token(document, body), _fingerprint(body))
+    # Where no escape and no other alphabet came in, none has to go out: JSON has no control characters as they are.
+    plain = b"\\" not in body and body.isascii()
+    return Page(Verbatim(rows) if plain else rows, _token(document, body), _fingerprint(body))
 
 
 def _fingerprint(body: bytes) -> int:

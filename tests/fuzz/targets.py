@@ -13,7 +13,7 @@ from botocore.session import Session
 
 from crawler.accounts import AccountsFile, load
 from crawler.aws.api import read
-from crawler.aws.ecr import _image_ids, _repositories
+from crawler.aws.ecr import _repositories, image_ids
 from crawler.aws.errors import translate
 from crawler.aws.exchange import Response
 from crawler.errors import CrawlError, Transient, UsageError
@@ -51,7 +51,7 @@ def told(error: CrawlError) -> None:
 def images(data: bytes) -> None:
     """Read as a page of image IDs, and written as rows: one line for each, which say the same."""
     try:
-        page = _image_ids(data)
+        page = image_ids(data)
     except Transient as error:
         told(error)
         return
