@@ -2,7 +2,7 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test slow faults soak crash fuzz audit bench bench-throttle lint types constraints clean help
+.PHONY: demo test slow readers faults soak crash fuzz audit bench bench-throttle lint types constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
@@ -10,6 +10,7 @@ help:
 	@echo 'make faults       the whole program against every fault, over HTTP and TLS, as a table'
 	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
 	@echo 'make crash        kill the program at a hundred moments and at each write, and look for lost rows; ten minutes'
+	@echo 'make readers      the lines for Polars, Spark and Hive in the README, run; installs them, and needs Java'
 	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote'
 	@echo 'make audit        known vulnerabilities of what constraints.txt names; asks osv.dev'
 	@echo 'make bench        measure the crawler beside its peers; takes an hour, and a machine with two idle cores'
@@ -43,6 +44,10 @@ test: lint types
 
 slow: .venv/ready
 	$(bin)/pytest -m slow
+
+readers: .venv/ready
+	$(bin)/python -m pip install --quiet 'polars>=1.40' 'pyspark>=4'
+	$(bin)/pytest -n 0 -m 'slow or not slow' tests/lake/test_readers.py
 
 faults: .venv/ready
 	$(bin)/python -m tests.program.fault_matrix
