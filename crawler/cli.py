@@ -11,7 +11,7 @@ from cyclopts.config import Env
 from crawler import __version__, emulation, lake, prepare
 from crawler.errors import UsageError
 from crawler.extras import need
-from crawler.model import COMPLETE, ImageStatus, Outcome, Split, TagStatus
+from crawler.model import COMPLETE, ImageStatus, Outcome, RowKind, Split, TagStatus
 from crawler.wanted import pieces
 
 _WHAT = Group("What to crawl", sort_key=1)
@@ -72,6 +72,13 @@ def crawl(
     exclude_repository: Annotated[
         tuple[str, ...], Parameter(group=_WHAT, help="No repositories whose names match one of these globs.")
     ] = (),
+    rows: Annotated[
+        Literal["ids", "details"],
+        Parameter(
+            group=_WHAT,
+            help="A row for each image ID (digest, tag), or for each image with its tags, size, times and types.",
+        ),
+    ] = "ids",
     tag_status: Annotated[
         Literal["any", "tagged", "untagged"], Parameter(group=_WHAT, help="Which images, by tag.")
     ] = "any",
@@ -194,6 +201,7 @@ def crawl(
         region=pieces(region),
         repository=pieces(repository),
         exclude_repository=pieces(exclude_repository),
+        rows=RowKind(rows),
         tag_status=TagStatus(tag_status.upper()),
         image_status=ImageStatus(image_status.upper()),
         page_size=page_size,

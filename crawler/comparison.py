@@ -39,7 +39,7 @@ async def _side(store: Store, run_id: str, folder: Path) -> Side:
     folder.mkdir()  # noqa: ASYNC240  (of a temporary folder)
     names = [manifest.ledger, *(part.path for part in manifest.parts)]
     ledger, *parts = [await _local(store, name, folder) for name in names]
-    return Side(parts, ledger, parquet=manifest.format == "parquet")
+    return Side(parts, ledger, parquet=manifest.format == "parquet", kind=manifest.kind)
 
 
 async def _local(store: Store, name: str, folder: Path) -> Path:

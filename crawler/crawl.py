@@ -19,16 +19,16 @@ from crawler.ledger import Ledger
 from crawler.listing import list_parts
 from crawler.model import (
     INTERRUPTED,
-    NOT_REACHED,
     Account,
     Chain,
     Fetch,
-    ImageId,
+    Image,
     ItemT,
     Organization,
     Outcome,
     Part,
     Result,
+    RowKind,
     Split,
     Target,
     Unit,
@@ -75,7 +75,7 @@ class Crawl:
     Rows go to `sink`, the outcome of every unit to `ledger`. Only what no later unit could survive leaves as an
     exception: `Fatal`, a bug, or a cancellation; then too, every unit that was known has its line. `regions` and
     `repositories` tell which globs of `wanted` have matched none. What `hints` know to be long is begun first, and they
-    learn what this run finds.
+    learn what this run finds. `rows` is what the registries list, each by an operation with a rate of its own.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Crawl:
         limits: Limits,
         policy: RetryPolicy,
         wanted: Filter,
+        rows: RowKind = RowKind.IDS,
         hints: Hints | None = None,
         governors: Callable[..., tuple[Governor, Governor]] = of_target,
     ) -> None:
@@ -96,6 +97,7 @@ class Crawl:
         self._limits = limits
         self._policy = policy
         self._wanted = wanted
+        self._rows = rows
         self._hints = hints or Hints()
         self._governors = governors
         self.regions = Unmatched(wanted.regions)
@@ -110,7 +112,7 @@ class Crawl:
                 await for_each(self._account, taken, at_once=self._limits.targets_at_once)
         finally:
             for account in waiting:
-                await self._ledger.record(missed(Unit(account, account.account_id)))
+                await self._ledger.record(Result.missed(Unit(account, account.account_id)))
 
     async def organization(self, organization: Organization, selects: Callable[[Account], bool]) -> None:
         """Crawl the accounts of an organization that are selected, beginning while it is still being listed."""
@@ -146,7 +148,7 @@ class Crawl:
 
         result, _ = await self._settle(Unit(account, account.account_id), find_targets)
         if result.outcome is Outcome.OK:
-            longest_first = sorted(targets, key=lambda target: self._hints.of(target).seconds(), reverse=True)
+            longest_first = sorted(targets, key=lambda target: self._hints.of(target).seconds(self._rows), reverse=True)
             left = deque(target for target in longest_first if not self._sink.holds(target))
             # What an earlier attempt holds of the account was an answer to it.
             await self._targets_of(left, enabled, answered=len(left) < len(targets))
@@ -179,7 +181,7 @@ class Crawl:
             for result in doubtful:
                 await self._record_target(replace(result, outcome=Outcome.REGION_DISABLED) if answered else result)
             for target in targets:
-                await self._ledger.record(missed(Unit.of(target)))
+                await self._ledger.record(Result.missed(Unit.of(target)))
 
     async def _record_target(self, result: Result) -> None:
         self._sink.target_ended(result)
@@ -194,6 +196,7 @@ class Crawl:
             max_rps=target.account.max_rps or limits.max_rps,
             share=limits.rate_share,
             known=known.rates,
+            operations=self._rows.operations,
         )
         waiting: deque[str] = deque()
 
@@ -234,16 +237,16 @@ class Crawl:
             whole = error is None
             return result, error
         finally:
-            learned.learned(listing.pace.quota, images.pace.quota)
+            learned.learned(dict(zip(self._rows.operations, (listing.pace.quota, images.pace.quota), strict=True)))
             self._hints.keep(target, learned, whole=whole)
             for name in waiting:
-                await self._ledger.record(missed(Unit.of(target, name)))
+                await self._ledger.record(Result.missed(Unit.of(target, name)))
 
     async def _repository(self, at: _Open, name: str) -> None:
         long = self._limits.split is not Split.NO and name in at.memory.repositories
         parts = at.registry.parts(self._limits.split) if long else (None,)
 
-        def begin(part: Part | None, chain: Chain) -> Fetch[ImageId]:
+        def begin(part: Part | None, chain: Chain) -> Fetch[Image]:
             return self._persistent(at.registry.images(name, part), at.governor, chain)
 
         async def list_images(rows: Rows, chain: Chain) -> Outcome:
@@ -292,8 +295,3 @@ class Crawl:
         # Only a repository can be gone. A target that says so has not been listed, and must not count as complete.
         gone_at_large = error.outcome is Outcome.GONE and unit.repository is None
         return ended(Outcome.FAILED if gone_at_large else error.outcome, error.code, error.message), error
-
-
-def missed(unit: Unit) -> Result:
-    """The result of a unit that was known when the run or its target stopped, and not begun."""
-    return Result(unit, Outcome.FAILED, NOT_REACHED, "the run, or its target, stopped before its turn")

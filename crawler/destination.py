@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from crawler.ledger import Ledger
-from crawler.model import Result
+from crawler.model import Result, RowKind
 from crawler.sinks import Sink
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.output import Output
@@ -53,15 +53,16 @@ class Destination(Protocol):
 class StreamDestination:
     """Standard output, or a file that appears when it is whole."""
 
-    def __init__(self, output: Output, name: str) -> None:
+    def __init__(self, output: Output, name: str, rows: RowKind) -> None:
         self._output = output
         self._name = name
+        self._rows = rows
 
     @asynccontextmanager
     async def taking(self) -> AsyncGenerator[Sink]:
         """See `Destination`."""
         async with writing(self._output.write) as send:
-            yield NdjsonSink(send)
+            yield NdjsonSink(send, self._rows)
 
     @asynccontextmanager
     async def keeping(self) -> AsyncGenerator[None]:

@@ -1,5 +1,7 @@
 """What changed between two published runs: out of core, in SQL.
 
+Details are compared as the image IDs that they hold, so runs of either kind can be told apart.
+
 Only repositories that were listed to the end in both runs are compared: what one of them could not see, or had no name
 for, must not look like a deletion.
 """
@@ -15,6 +17,7 @@ from typing import Literal
 import duckdb
 
 from crawler.errors import Fatal
+from crawler.model import RowKind
 
 #: Of duckdb's own buffers; what exceeds it goes to local files. The process takes some 100 MB more.
 _MEMORY = "700MB"
@@ -24,7 +27,11 @@ _COLUMNS = "registryId, region, repositoryName"
 _READ_PARQUET = "read_parquet({files})"
 _READ_LINES = (
     "read_json({files}, format = 'newline_delimited', columns = {{registryId: 'VARCHAR', region: 'VARCHAR', "
-    "repositoryName: 'VARCHAR', imageDigest: 'VARCHAR', imageTag: 'VARCHAR'}})"
+    "repositoryName: 'VARCHAR', imageDigest: 'VARCHAR', {tags}}})"
+)
+_UNNESTED = (
+    f"(SELECT {_COLUMNS}, imageDigest, "  # noqa: S608  (names of ours)
+    "unnest(CASE WHEN len(imageTags) > 0 THEN imageTags ELSE [NULL] END) AS imageTag FROM {read})"
 )
 _READ_LEDGER = (
     "read_json({files}, format = 'newline_delimited', columns = {{registryId: 'VARCHAR', region: 'VARCHAR', "
@@ -66,15 +73,18 @@ class Side:
     parts: Sequence[Path]
     ledger: Path
     parquet: bool
+    kind: RowKind = RowKind.IDS
 
     def rows(self) -> str:
-        """The rows, as a table in SQL."""
+        """The image IDs, as a table in SQL."""
         if not self.parts:
             nothing = ", ".join(
                 f"NULL::VARCHAR AS {name}" for name in (*_COLUMNS.split(", "), "imageDigest", "imageTag")
             )
             return f"(SELECT {nothing} WHERE false)"
-        return (_READ_PARQUET if self.parquet else _READ_LINES).format(files=_list(self.parts))
+        tags = "imageTag: 'VARCHAR'" if self.kind is RowKind.IDS else "imageTags: 'VARCHAR[]'"
+        read = (_READ_PARQUET if self.parquet else _READ_LINES).format(files=_list(self.parts), tags=tags)
+        return read if self.kind is RowKind.IDS else _UNNESTED.format(read=read)
 
     def outcomes(self) -> str:
         """The lines of the ledger, as a table in SQL."""

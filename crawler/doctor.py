@@ -17,7 +17,7 @@ from rich.text import Text
 from crawler.accounts import AccountsFile
 from crawler.errors import Fatal
 from crawler.ledger import Ledger
-from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Outcome, Result
+from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Outcome, Result, RowKind
 from crawler.rehearsal import FirstOfAll, Narrowed, rehearse
 from crawler.report import Terminal, describe, next_step, printable
 from crawler.rows import to_line
@@ -25,7 +25,8 @@ from crawler.settings import Settings
 
 OK, FAILED, LEFT_OUT = "ok", "failed", "left out"
 #: In the order in which one rests on the other.
-CHECKS = ("output", "network", "clock", "organization", "credentials", "region", "DescribeRepositories", "ListImages")
+_BEFORE = ("output", "network", "clock", "organization", "credentials", "region")
+CHECKS = (*_BEFORE, "DescribeRepositories", *(rows.operation for rows in RowKind))
 
 _FIXES = {
     "UnknownHost": "The name does not resolve: no network, no such region, or HTTPS_PROXY is not set.",
@@ -50,6 +51,8 @@ _DENIED = {
     "a service control policy denies.",
     "ListImages": "Give the role ecr:ListImages (`crawler policy --of members`); where it has it, the repository's own "
     "policy or a service control policy denies.",
+    "DescribeImages": "Give the role ecr:DescribeImages (`crawler policy --of members --rows details`); where it has "
+    "it, the repository's own policy or a service control policy denies.",
 }
 
 
@@ -82,10 +85,10 @@ class Check:
         }
 
 
-def checks_of(result: Result) -> Iterator[Check]:
+def checks_of(result: Result, rows: RowKind = RowKind.IDS) -> Iterator[Check]:
     """What one unit of a rehearsal tells: what had to hold for it to come so far, and what it ended with."""
     unit, asked = result.unit, result.chain.attempts > 0
-    failed_at = _failed_at(result)
+    failed_at = _failed_at(result, rows)
     if unit.repository is None and unit.region is not None and asked and failed_at not in ("network", "clock"):
         yield Check("network", OK, result)
         yield Check("credentials", OK, result)
@@ -99,7 +102,7 @@ def checks_of(result: Result) -> Iterator[Check]:
         yield Check(failed_at, FAILED, result, result.message, fix_of(failed_at, result))
 
 
-def _failed_at(result: Result) -> str:
+def _failed_at(result: Result, rows: RowKind) -> str:
     """The check that a unit ended with, well or not."""
     unit = result.unit
     if result.code == "ClockSkew":
@@ -109,7 +112,7 @@ def _failed_at(result: Result) -> str:
     if unit.account is None:
         return "organization"
     if unit.repository is not None:
-        return "ListImages"
+        return rows.operation
     if unit.region is None or not result.chain.attempts:
         return "credentials"
     return "DescribeRepositories"
@@ -147,16 +150,17 @@ def output_check(name: str) -> Check:
 class Findings(Ledger):
     """A ledger that tells each result as checks, and counts them."""
 
-    def __init__(self, tell: Callable[[Check], None]) -> None:
+    def __init__(self, tell: Callable[[Check], None], rows: RowKind = RowKind.IDS) -> None:
         super().__init__()
         self.counts: Counter[tuple[str, str]] = Counter()
         self.output: Check | None = None
+        self.rows = rows
         self._tell = tell
 
     async def record(self, result: Result) -> None:
         """See `Ledger`."""
         await super().record(result)
-        for check in checks_of(result):
+        for check in checks_of(result, self.rows):
             self.add(check)
 
     def add(self, check: Check) -> None:
@@ -208,7 +212,7 @@ def show(findings: Findings) -> None:
         _say(console, f"\n{output.message}", f"  {output.fix}")
     for failure in findings.failures:
         first = failure.first
-        _say(console, f"\n{describe(first, failure.units)}", f"  {fix_of(_failed_at(first), first)}")
+        _say(console, f"\n{describe(first, failure.units)}", f"  {fix_of(_failed_at(first, findings.rows), first)}")
     for message, where in findings.warnings.items():
         _say(console, f"\nWarning: {message}: {', '.join(where[:3])}")
     failed = findings.failed

@@ -9,7 +9,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 
 from crawler.errors import CrawlError, Throttled
-from crawler.model import OPERATIONS, Fetch, Page
+from crawler.model import Fetch, Page, RowKind
 from crawler.pace import Ceiling, Pace, Quota
 
 T = TypeVar("T")
@@ -79,16 +79,22 @@ class Governor:
 
 
 def of_target(
-    *, slots: int, max_rps: float | None, share: float, known: Mapping[str, Quota] = MappingProxyType({})
+    *,
+    slots: int,
+    max_rps: float | None,
+    share: float,
+    known: Mapping[str, Quota] = MappingProxyType({}),
+    operations: tuple[str, str] = RowKind.IDS.operations,
 ) -> tuple[Governor, Governor]:
-    """The governors of DescribeRepositories and ListImages in one registry.
+    """The governors of what lists repositories and of what lists images in one registry.
 
-    Each operation has a rate of its own at AWS, which may be `known`. `slots` and `max_rps` hold for both together.
+    Each of the `operations` has a rate of its own at AWS, which may be `known`. `slots` and `max_rps` hold for both
+    together.
     """
     shared = anyio.Semaphore(slots, fast_acquire=True)
     ceiling = Ceiling(max_rps) if max_rps else None
     listing, images = (
         Governor(slots=shared, pace=Pace(known=known.get(operation), ceiling=ceiling, share=share))
-        for operation in OPERATIONS
+        for operation in operations
     )
     return listing, images

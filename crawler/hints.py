@@ -5,7 +5,7 @@ A JSON file. Where it does not fit (corrupt, of a later version, of other accoun
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from heapq import nlargest
@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from crawler.model import COMPLETE, OPERATIONS, Account, Result, Target
+from crawler.model import COMPLETE, Account, Result, RowKind, Target
 from crawler.pace import Quota
 
 VERSION = 1
@@ -104,13 +104,13 @@ class Memory:
         if pages >= LONG:
             self.repositories[repository] = max(pages, self.repositories.get(repository, 0))
 
-    def learned(self, *quotas: Quota | None) -> None:
-        """Remember the rates of `OPERATIONS`, as far as they are known."""
-        self.rates |= {operation: quota for operation, quota in zip(OPERATIONS, quotas, strict=True) if quota}
+    def learned(self, rates: Mapping[str, Quota | None]) -> None:
+        """Remember the rates of these operations, as far as they are known."""
+        self.rates |= {operation: quota for operation, quota in rates.items() if quota}
 
-    def seconds(self) -> float:
+    def seconds(self, rows: RowKind = RowKind.IDS) -> float:
         """How long the target takes, about: what its rates allow, or its longest chain."""
-        images = self.rates.get("ListImages")
+        images = self.rates.get(rows.operation)
         by_rate = max(self.pages - images.burst, 0.0) / images.rate if images else 0.0
         return max(by_rate, max(self.repositories.values(), default=0) * _ROUND_TRIP)
 
@@ -119,19 +119,21 @@ class Hints:
     """What the last run knew of the estate, and what this one adds.
 
     `estate` names what is crawled (account ids, or the organization), `selection` the part of it and the filters: the
-    last run's number of `pages`, None where unknown, means something for the same selection only.
+    last run's number of `pages`, None where unknown, means something for the same selection only. Rates are those of
+    the operation that lists `rows`.
     """
 
-    def __init__(self, estate: Iterable[str] = (), selection: str = "") -> None:
+    def __init__(self, estate: Iterable[str] = (), selection: str = "", rows: RowKind = RowKind.IDS) -> None:
         self._estate = dict.fromkeys(estate)
         self._selection = selection
+        self._rows = rows
         self._known: dict[str, Memory] = {}
         self.pages: int | None = None
 
     @classmethod
-    def read(cls, text: bytes, estate: Iterable[str], selection: str) -> Self:
+    def read(cls, text: bytes, estate: Iterable[str], selection: str, rows: RowKind = RowKind.IDS) -> Self:
         """The hints of a file. Raises `Unfit`."""
-        hints = cls(estate, selection)
+        hints = cls(estate, selection, rows)
         try:
             head = _HEAD.validate_python(orjson.loads(text))
         except ValueError as error:
@@ -193,7 +195,7 @@ class Hints:
         longest: dict[str, float] = {}
         for key, memory in self._known.items():
             account = key.partition("/")[0]
-            longest[account] = max(longest.get(account, 0.0), memory.seconds())
+            longest[account] = max(longest.get(account, 0.0), memory.seconds(self._rows))
         return longest
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from crawler.accounts import AccountsFile
 from crawler.errors import Fatal, UsageError
 from crawler.hints import MAX_BYTES, Hints, Unfit
+from crawler.model import RowKind
 from crawler.report import printable
 from crawler.sinks.output import Output
 
@@ -27,14 +28,16 @@ class HintsFile:
     later program or of another estate is left alone.
     """
 
-    def __init__(self, name: str, text: bytes | None, accounts: Sequence[str], selection: str) -> None:
-        self.hints = Hints(accounts, selection)
+    def __init__(
+        self, name: str, text: bytes | None, accounts: Sequence[str], selection: str, rows: RowKind = RowKind.IDS
+    ) -> None:
+        self.hints = Hints(accounts, selection, rows)
         self.replaceable = True
         self._keep: Callable[[bytes], Awaitable[None]] | None = None
         if text is None:
             return
         try:
-            self.hints = Hints.read(text, accounts, selection)
+            self.hints = Hints.read(text, accounts, selection, rows)
         except Unfit as unfit:
             rest = "" if unfit.ours else ", and leaves the file as it is"
             logger.warning(printable(f"--hints {name} {unfit}: the crawl begins without hints{rest}"))
@@ -67,9 +70,11 @@ def local_text(name: str) -> bytes | None:
 
 
 @asynccontextmanager
-async def local_hints(name: str, accounts: Sequence[str], selection: str) -> AsyncGenerator[HintsFile]:
+async def local_hints(
+    name: str, accounts: Sequence[str], selection: str, rows: RowKind = RowKind.IDS
+) -> AsyncGenerator[HintsFile]:
     """Those of a file here. Raises `UsageError` for what cannot be read or written, before any request was made."""
-    file = HintsFile(name, local_text(name), accounts, selection)
+    file = HintsFile(name, local_text(name), accounts, selection, rows)
     if not file.replaceable:
         yield file
         return
@@ -83,9 +88,11 @@ async def local_hints(name: str, accounts: Sequence[str], selection: str) -> Asy
         yield file
 
 
-async def stored_hints(store: Store, name: str, accounts: Sequence[str], selection: str) -> HintsFile:
+async def stored_hints(
+    store: Store, name: str, accounts: Sequence[str], selection: str, rows: RowKind = RowKind.IDS
+) -> HintsFile:
     """Those of an object in a store, where a write is all or nothing. Raises `Fatal` where it cannot be read."""
-    file = HintsFile(store.uri_of(name), await store.read(name), accounts, selection)
+    file = HintsFile(store.uri_of(name), await store.read(name), accounts, selection, rows)
     if file.replaceable:
 
         async def keep(written: bytes) -> None:

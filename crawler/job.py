@@ -49,7 +49,7 @@ def start(settings: Settings) -> int:
         if settings.publishes:
             place = _place(settings, text)
         else:
-            place = _stream(settings.output, files.enter_context(Output(settings.output)))
+            place = _stream(settings, files.enter_context(Output(settings.output)))
         ledger_file = files.enter_context(Output(settings.ledger)) if settings.ledger else None
         report_file = files.enter_context(Output(settings.report)) if settings.report else None
         shown = files.enter_context(unblocked())
@@ -70,8 +70,8 @@ def _raise_descriptors() -> None:
 
 
 @asynccontextmanager
-async def _stream(name: str, output: Output) -> AsyncGenerator[Destination]:
-    yield StreamDestination(output, name)
+async def _stream(settings: Settings, output: Output) -> AsyncGenerator[Destination]:
+    yield StreamDestination(output, settings.output, settings.rows)
 
 
 def _place(settings: Settings, accounts_file: bytes) -> AbstractAsyncContextManager[Destination]:
@@ -81,6 +81,7 @@ def _place(settings: Settings, accounts_file: bytes) -> AbstractAsyncContextMana
         Order(
             output=settings.output,
             format=settings.format or "parquet",
+            rows=settings.rows,
             run_id=settings.run_id,
             resume=settings.resume,
             settings=settings.selecting(accounts_file),
@@ -217,6 +218,7 @@ async def _crawl(
                 limits=settings.limits(),
                 policy=settings.policy(),
                 wanted=settings.filter(),
+                rows=settings.rows,
                 hints=hints,
             )
             ledger.send = _both(to_file, to_store)

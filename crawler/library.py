@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
+from typing import cast
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -14,7 +15,7 @@ from crawler.accounts import AccountsFile, open_accounts
 from crawler.crawl import Crawl
 from crawler.ledger import Failure, Ledger
 from crawler.logs import leave_to_the_caller
-from crawler.model import ImageId, ImageStatus, Result, TagStatus, Target
+from crawler.model import Image, ImageId, ImageStatus, Result, TagStatus, Target
 from crawler.settings import Settings
 from crawler.verdict import fatal
 from crawler.wiring import crawl_all, registries_of
@@ -87,8 +88,8 @@ class _Rows:
         self._repository = repository
         self._send = send
 
-    async def send(self, image_ids: Sequence[ImageId]) -> None:
-        target = self._target
+    async def send(self, images: Sequence[Image]) -> None:
+        target, image_ids = self._target, cast("Sequence[ImageId]", images)  # since that is what `crawl` asks for
         page = ImagePage(target.account.account_id, target.registry_id, target.region, self._repository, image_ids)
         await self._send.send(page)
 

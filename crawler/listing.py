@@ -8,14 +8,14 @@ from contextlib import aclosing
 import anyio
 
 from crawler.errors import CrawlError, Refused
-from crawler.model import Chain, Fetch, ImageId, Part
+from crawler.model import Chain, Fetch, Image, Part
 from crawler.pages import pages, unsent
 from crawler.sinks import Rows
 
 #: Makes a Fetch that starts a new chain of a part (None: of all), persists in each page, and counts into the Chain.
-Begin = Callable[[Part | None, Chain], Fetch[ImageId]]
+Begin = Callable[[Part | None, Chain], Fetch[Image]]
 
-Send = Callable[[Sequence[ImageId]], Awaitable[None]]
+Send = Callable[[Sequence[Image]], Awaitable[None]]
 
 
 async def list_chain(begin: Begin, part: Part | None, send: Send, chain: Chain, *, restarts: int) -> None:
@@ -50,10 +50,10 @@ async def list_parts(begin: Begin, parts: Sequence[Part | None], rows: Rows, cha
     failed: list[tuple[CrawlError, Chain]] = []
     turn = anyio.Lock(fast_acquire=True)
 
-    async def send_in_turn(image_ids: Sequence[ImageId]) -> None:
+    async def send_in_turn(images: Sequence[Image]) -> None:
         # The rows of a repository are sent one page at a time: a sink need not be made for more.
         async with turn:
-            await rows.send(image_ids)
+            await rows.send(images)
 
     async def list_part(part: Part | None, own: Chain) -> None:
         try:

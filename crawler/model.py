@@ -28,12 +28,25 @@ INTERRUPTED, NOT_REACHED = "Interrupted", "NotReached"
 COMPLETE = frozenset({Outcome.OK, Outcome.EMPTY, Outcome.GONE, Outcome.REGION_DISABLED})
 
 
-#: The operations of a registry: which repositories there are, and which images are in one.
-OPERATIONS = ("DescribeRepositories", "ListImages")
+class RowKind(StrEnum):
+    """What a row is: an image ID as ListImages tells it, or an image with its details as DescribeImages does."""
+
+    IDS = "ids"
+    DETAILS = "details"
+
+    @property
+    def operation(self) -> str:
+        """The operation that lists them."""
+        return "ListImages" if self is RowKind.IDS else "DescribeImages"
+
+    @property
+    def operations(self) -> tuple[str, str]:
+        """Those of a registry: which repositories there are, and which images are in one. Each has its own rate."""
+        return "DescribeRepositories", self.operation
 
 
 class TagStatus(StrEnum):
-    """`filter.tagStatus` of ListImages; ANY is sent as no filter, which servers of every age understand."""
+    """`filter.tagStatus` of what lists images; ANY is sent as no filter, which servers of every age understand."""
 
     ANY = "ANY"
     TAGGED = "TAGGED"
@@ -41,7 +54,7 @@ class TagStatus(StrEnum):
 
 
 class ImageStatus(StrEnum):
-    """`filter.imageStatus` of ListImages. Without it AWS lists ACTIVE images only.
+    """`filter.imageStatus` of what lists images. Without it AWS lists ACTIVE images only.
 
     https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImagesFilter.html
     """
@@ -156,6 +169,9 @@ class Page(Generic[ItemT_co]):
 #: One row as the API gives it: imageDigest, and imageTag, absent or None for an untagged image.
 ImageId = Mapping[str, str | None]
 
+#: What one row is made of: an `ImageId`, or the details of an image with the keys and values of the row.
+Image = Mapping[str, object]
+
 
 class Verbatim(list[ImageId]):
     """Image IDs that all have both keys, and whose values JSON writes as they are: ASCII, and nothing to escape."""
@@ -220,7 +236,7 @@ class Unit:
 class Result:
     """How one unit ended: a line of the ledger.
 
-    `code` and `message` say why it did not go well, or what a reader should know. `chain` is the chain of ListImages
+    `code` and `message` say why it did not go well, or what a reader should know. `chain` is the chain of images
     for a repository, of DescribeRepositories for a target. `seconds` include waiting.
     """
 
@@ -230,3 +246,8 @@ class Result:
     message: str | None = None
     chain: Chain = field(default_factory=Chain)
     seconds: float = 0.0
+
+    @classmethod
+    def missed(cls, unit: Unit) -> Result:
+        """The result of a unit that was known when the run or its target stopped, and not begun."""
+        return cls(unit, Outcome.FAILED, NOT_REACHED, "the run, or its target, stopped before its turn")

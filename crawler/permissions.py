@@ -10,7 +10,7 @@ from dataclasses import replace
 from crawler.accounts import AccountsFile
 from crawler.aws import AwsRegistries
 from crawler.errors import UsageError
-from crawler.model import Account
+from crawler.model import Account, RowKind
 from crawler.policies import Access, Grant, grants
 from crawler.policies.needs import HUB
 from crawler.retry import RetryPolicy
@@ -19,8 +19,10 @@ _PRINCIPAL = re.compile(r"arn:aws(-[a-z]+)*:iam::[0-9]{12}:(root|(role|user)/[\w
 _GLOB = re.compile(r"[*?\[]|^all$")
 
 
-async def needed(file: AccountsFile, hub: str | None) -> list[Grant]:
-    """What every identity of the file needs. Asks AWS nothing; bare role names are completed as the crawl does it.
+async def needed(file: AccountsFile, hub: str | None, rows: RowKind = RowKind.IDS) -> list[Grant]:
+    """What every identity of the file needs for rows of this kind. Asks AWS nothing.
+
+    Bare role names are completed as the crawl does it.
 
     Raises `UsageError` where `hub` is no ARN that a role can trust, `CrawlError` where AWS's configuration is broken.
     """
@@ -29,20 +31,20 @@ async def needed(file: AccountsFile, hub: str | None) -> list[Grant]:
             f"--hub {hub!r}: write the ARN of a role or user, such as arn:aws:iam::123456789012:role/inventory-hub; "
             "of a session (assumed-role) it is the ARN of the role behind it"
         )
-    async with aclosing(_accesses(file)) as accesses:
+    async with aclosing(_accesses(file, rows)) as accesses:
         return grants([access async for access in accesses], hub=hub or HUB)
 
 
-async def _accesses(file: AccountsFile) -> AsyncGenerator[Access]:
+async def _accesses(file: AccountsFile, rows: RowKind) -> AsyncGenerator[Access]:
     async with AwsRegistries(policy=RetryPolicy(attempts=1), warn=lambda _, __: None) as registries:
         if file.organization:
             units = bool(file.organization.include_ous)
             yield Access(file.organization.hub, lists_accounts=True, lists_units=units)
-            yield await _reading(registries, replace(file.organization.member, account_id="*"))
+            yield await _reading(registries, replace(file.organization.member, account_id="*"), rows)
         for account in file.accounts:
-            yield await _reading(registries, account)
+            yield await _reading(registries, account, rows)
 
 
-async def _reading(registries: AwsRegistries, account: Account) -> Access:
+async def _reading(registries: AwsRegistries, account: Account, rows: RowKind) -> Access:
     finds = any(_GLOB.search(region) for region in account.regions)
-    return Access(await registries.identity(account), reads=True, finds_regions=finds)
+    return Access(await registries.identity(account), reads=rows, finds_regions=finds)

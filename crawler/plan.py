@@ -15,15 +15,15 @@ from crawler.errors import Fatal, UsageError
 from crawler.hints import Expected, Hints, Unfit
 from crawler.hints_file import estate
 from crawler.ledger import Ledger
-from crawler.model import Account, Outcome, Result
+from crawler.model import Account, Outcome, Result, RowKind
 from crawler.registry import Registries
 from crawler.rehearsal import NamesOnly, Narrowed, rehearse
 from crawler.report import Terminal, describe, printable
 from crawler.settings import Settings
 from crawler.wiring import hints_text
 
-#: Bytes of a row with names of usual length; 71 of them are its digest.
-ROW_BYTES = 200
+#: Bytes of a row with names of usual length; 71 of them are its digest, or twice that.
+ROW_BYTES = {RowKind.IDS: 200, RowKind.DETAILS: 700}
 
 
 class _Surveyed(Narrowed):
@@ -50,6 +50,7 @@ class Plan:
     """
 
     page_size: int
+    rows_of: RowKind = RowKind.IDS
     accounts: int = 0
     assumed: int = 0
     asked_for_regions: int = 0
@@ -63,19 +64,19 @@ class Plan:
 
     @property
     def listing(self) -> int | None:
-        """ListImages requests, by the last run; None where that is not known."""
+        """Requests for images, by the last run; None where that is not known."""
         return max(self.expected.pages - self.describing, self.repositories.total()) if self.expected else None
 
     @property
     def rows(self) -> tuple[int, int] | None:
-        """Image IDs at least and at most: only the last page of a repository may be short."""
+        """Rows at least and at most: only the last page of a repository may be short."""
         if self.listing is None:
             return None
         return (self.listing - self.repositories.total()) * self.page_size, self.listing * self.page_size
 
     def as_json(self) -> dict[str, object]:
         """The plan as `--format json` prints it. What is not known is null."""
-        rows, expected = self.rows, self.expected
+        rows, expected, listing = self.rows, self.expected, f"ecr:{self.rows_of.operation}"
         return {
             "accounts": self.accounts,
             "targets": self.targets.total(),
@@ -86,13 +87,13 @@ class Plan:
             "unitsUnknown": self.unknown,
             "requests": {
                 "ecr:DescribeRepositories": self.describing,
-                "ecr:ListImages": self.listing,
-                "ecr:ListImages at least": self.repositories.total(),
+                listing: self.listing,
+                f"{listing} at least": self.repositories.total(),
                 "sts:AssumeRole at least": self.assumed,
                 "account:ListRegions": self.asked_for_regions,
             },
             "rows": list(rows) if rows else None,
-            "bytes": [count * ROW_BYTES for count in rows] if rows else None,
+            "bytes": [count * ROW_BYTES[self.rows_of] for count in rows] if rows else None,
             "secondsAtLeast": round(expected.seconds, 1) if expected else None,
         }
 
@@ -120,7 +121,7 @@ class _Survey(Ledger):
 async def make_plan(settings: Settings, file: AccountsFile) -> tuple[Plan, Ledger]:
     """Look at everything but images. The ledger has what could not be looked at."""
     expected = await _expected(settings.hints, settings, file) if settings.hints else None
-    plan = Plan(settings.page_size, hinted=settings.hints is not None, expected=expected)
+    plan = Plan(settings.page_size, settings.rows, hinted=settings.hints is not None, expected=expected)
     survey = _Survey(plan)
     try:
         await rehearse(settings, file, survey, lambda registries: _Surveyed(registries, plan))
@@ -135,7 +136,7 @@ async def _expected(name: str, settings: Settings, file: AccountsFile) -> Expect
     if text is None:
         raise UsageError(f"--hints {name}: there is no such file; a crawl with --hints leaves one")
     try:
-        return Hints.read(text, estate(file), settings.selection()).expected
+        return Hints.read(text, estate(file), settings.selection(), settings.rows).expected
     except Unfit as unfit:
         raise UsageError(f"--hints {name} {unfit}") from unfit
 
@@ -161,7 +162,7 @@ def show(plan: Plan, ledger: Ledger) -> None:
         f"{plan.accounts:,} accounts, {plan.targets.total():,} targets, {repositories:,} repositories"
         + (f" ({left_out:,} more are left out by filters)" if left_out else ""),
         f"ecr:DescribeRepositories  {plan.describing:,} requests (this plan has just made as many)",
-        f"ecr:ListImages            {_requests(plan)}",
+        f"{f'ecr:{plan.rows_of.operation}':24}  {_requests(plan)}",
         f"other calls               {plan.assumed:,} sts:AssumeRole or more, {plan.asked_for_regions:,} for regions",
         f"rows                      {_rows(plan)}",
         f"time                      {_time(plan)}",
@@ -178,8 +179,9 @@ def show(plan: Plan, ledger: Ledger) -> None:
 
 def _requests(plan: Plan) -> str:
     least = plan.repositories.total()
+    images = "image IDs" if plan.rows_of is RowKind.IDS else "images"
     if plan.listing is None:
-        return f"{least:,} requests, and one more for each further {plan.page_size:,} image IDs of a repository"
+        return f"{least:,} requests, and one more for each further {plan.page_size:,} {images} of a repository"
     return f"about {plan.listing:,} requests, as in the last run"
 
 
@@ -188,8 +190,8 @@ def _rows(plan: Plan) -> str:
         return "not known: the hints are of a crawl with other filters, or another page size"
     if plan.rows is None:
         return "not known: crawl with --hints FILE, and give that file to the next plan"
-    least, most = plan.rows
-    return f"{least:,} to {most:,}, {least * ROW_BYTES / 1e6:,.1f} to {most * ROW_BYTES / 1e6:,.1f} MB"
+    (least, most), size = plan.rows, ROW_BYTES[plan.rows_of] / 1e6
+    return f"{least:,} to {most:,}, {least * size:,.1f} to {most * size:,.1f} MB"
 
 
 def _time(plan: Plan) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from crawler.errors import CrawlError, UsageError
+from crawler.model import RowKind
 from crawler.wanted import pieces
 
 _Accounts = Annotated[
@@ -17,6 +18,9 @@ _Accounts = Annotated[
 _Account = Annotated[tuple[str, ...], Parameter(help="Only these accounts: ids, names or globs of names.")]
 _Region = Annotated[tuple[str, ...], Parameter(help="Only these regions: names or globs.")]
 _AccountTag = Annotated[tuple[str, ...], Parameter(help="Only accounts that have all of these tags.")]
+_Rows = Annotated[
+    Literal["ids", "details"], Parameter(help="What the crawl shall list: by ListImages, or by DescribeImages.")
+]
 _AtOnce = Annotated[int, Parameter(validator=validators.Number(gt=0), help="Targets (account and region) at a time.")]
 _Timeout = Annotated[float, Parameter(validator=validators.Number(gt=0), help="Seconds for one request.")]
 _Verbose = Annotated[int, Parameter(name=["--verbose", "-v"], count=True, help="Log more; -vv logs every detail.")]
@@ -30,6 +34,7 @@ def policy(
     accounts: _Accounts = "",
     account: _Account = (),
     account_tag: _AccountTag = (),
+    rows: _Rows = "ids",
     of: Annotated[
         Literal["all", "hub", "members"],
         Parameter(help="Whose: of those that the crawl starts with, of the roles that it assumes, or of all."),
@@ -52,7 +57,7 @@ def policy(
     logs.configure("text", 0)
     file = open_accounts(accounts, account, account_tag)
     try:
-        found = anyio.run(needed, file, hub)
+        found = anyio.run(needed, file, hub, RowKind(rows))
     except CrawlError as error:
         raise UsageError(f"policy: {error}") from error
     chosen = [grant for grant in found if of == "all" or (of == "hub") == (grant.role is None)]
@@ -73,6 +78,7 @@ def doctor(
     account: _Account = (),
     account_tag: _AccountTag = (),
     region: _Region = (),
+    rows: _Rows = "ids",
     output: Annotated[
         str, Parameter(allow_leading_hyphen=True, help="Where the rows of the crawl shall go: can it be written?")
     ] = "-",
@@ -98,13 +104,14 @@ def doctor(
         account=account,
         account_tag=account_tag,
         region=pieces(region),
+        rows=RowKind(rows),
         output=output,
         targets_at_once=targets_at_once,
         timeout=timeout,
         attempts=_ATTEMPTS,
         page_timeout=3 * timeout,
     )
-    findings = checks.Findings(checks.tell_line if format == "json" else checks.tell_nothing)
+    findings = checks.Findings(checks.tell_line if format == "json" else checks.tell_nothing, settings.rows)
     anyio.run(checks.examine, settings, file, findings)
     if format == "table":
         checks.show(findings)
@@ -125,6 +132,7 @@ def plan(
     exclude_repository: Annotated[
         tuple[str, ...], Parameter(help="No repositories whose names match one of these globs.")
     ] = (),
+    rows: _Rows = "ids",
     hints: Annotated[
         str | None, Parameter(allow_leading_hyphen=True, help="File that a crawl with --hints left: how long it was.")
     ] = None,
@@ -136,7 +144,7 @@ def plan(
     format: Annotated[Literal["text", "json"], Parameter(help="How to write it.")] = "text",  # noqa: A002  (as above)
     verbose: _Verbose = 0,
 ) -> int:
-    """Show what a crawl would list, and what it would cost, without a ListImages request."""
+    """Show what a crawl would list, and what it would cost, without a request for images."""
     import anyio  # noqa: PLC0415  (see policy)
 
     from crawler import logs, plan  # noqa: PLC0415
@@ -152,6 +160,7 @@ def plan(
         region=pieces(region),
         repository=pieces(repository),
         exclude_repository=pieces(exclude_repository),
+        rows=RowKind(rows),
         hints=hints,
         page_size=page_size,
         targets_at_once=targets_at_once,

@@ -15,7 +15,7 @@ from crawler.aws.buckets import buckets
 from crawler.destination import AlreadyPublished
 from crawler.errors import Fatal, UsageError
 from crawler.ledger import Ledger, fields
-from crawler.model import Outcome, Result
+from crawler.model import Outcome, Result, RowKind
 from crawler.runs import layout
 from crawler.runs.attempt import Published, begin, living
 from crawler.runs.catalog import Cleaned, clean, newest_unfinished
@@ -23,7 +23,7 @@ from crawler.runs.documents import Claim, Manifest
 from crawler.runs.journal import Journal
 from crawler.runs.publish import follow, merged, publish
 from crawler.sinks import Sink
-from crawler.sinks.encoding import SCHEMA_VERSION, Encoding
+from crawler.sinks.encoding import SCHEMA_VERSIONS, Encoding
 from crawler.sinks.formats import encoding_of
 from crawler.sinks.parts import PartSink
 from crawler.sinks.writer import Send, writing
@@ -41,6 +41,7 @@ class Order:
     run_id: str | None
     resume: bool
     settings: Mapping[str, Any]
+    rows: RowKind = RowKind.IDS
     iceberg: str | None = None
     delta: str | None = None
     publish_partial: bool = False
@@ -72,15 +73,23 @@ class Publication:
     """See `Destination`. Made by `publication`."""
 
     def __init__(
-        self, store: Store, claim: Claim, journal: Journal, tables: Sequence[Table], *, publish_partial: bool
+        self,
+        store: Store,
+        claim: Claim,
+        journal: Journal,
+        tables: Sequence[Table],
+        *,
+        rows: RowKind,
+        publish_partial: bool,
     ) -> None:
         self.claim = claim
+        self._rows = rows
         self._tables = tables
         self._publish_partial = publish_partial
         self.manifest: Manifest | None = None
         self._store = store
         self._journal = journal
-        self._encoding = cast("Encoding[object]", encoding_of(claim.format, claim.run))
+        self._encoding = cast("Encoding[object]", encoding_of(claim.format, claim.run, rows))
         self._ledger_file: IO[bytes] = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115  (closed by `close`)
 
     def close(self) -> None:
@@ -126,7 +135,7 @@ class Publication:
                 status=status,
                 date=claim.date,
                 format=claim.format,
-                schema_version=SCHEMA_VERSION,
+                schema_version=SCHEMA_VERSIONS[self._rows],
                 started=claim.started,
                 published=datetime.now(UTC).isoformat(timespec="seconds"),
                 attempt=claim.attempt,
@@ -178,7 +187,7 @@ async def publication(order: Order) -> AsyncGenerator[Publication]:
             await commit(store, found.manifest, tables, partial_too=order.publish_partial)
             raise AlreadyPublished(run_id, store.uri, found.manifest.status) from found
         journal = Journal(store, claim)
-        publication = Publication(store, claim, journal, tables, publish_partial=order.publish_partial)
+        publication = Publication(store, claim, journal, tables, rows=order.rows, publish_partial=order.publish_partial)
         exits.callback(publication.close)
         yield publication
 
@@ -191,11 +200,11 @@ async def _tables(order: Order) -> list[Table]:
     if order.iceberg:
         from crawler.tables.iceberg import Iceberg  # noqa: PLC0415
 
-        tables.append(Iceberg(order.iceberg))
+        tables.append(Iceberg(order.iceberg, order.rows))
     if order.delta:
         from crawler.tables.delta import Delta  # noqa: PLC0415
 
-        tables.append(Delta(order.delta, await _delta_options(order.delta)))
+        tables.append(Delta(order.delta, await _delta_options(order.delta), order.rows))
     return tables
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
-from crawler.model import Account, Fetch, ImageId, Organization, Part, Split, Target
+from crawler.model import Account, Fetch, Image, Organization, Part, Split, Target
 
 
 class Registry(Protocol):
@@ -20,8 +20,11 @@ class Registry(Protocol):
         """Names of the repositories, as DescribeRepositories pages them."""
         ...
 
-    def images(self, repository: str, part: Part | None = None) -> Fetch[ImageId]:
-        """Image IDs of one repository, or of a part of it, as ListImages pages them: one for each (digest, tag)."""
+    def images(self, repository: str, part: Part | None = None) -> Fetch[Image]:
+        """Images of one repository, or of a part of it, as rows want them.
+
+        Image IDs as ListImages pages them, one for each (digest, tag); or details as DescribeImages does.
+        """
         ...
 
     def parts(self, split: Split) -> Sequence[Part]:

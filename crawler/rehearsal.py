@@ -13,7 +13,7 @@ from dataclasses import replace
 from crawler.accounts import AccountsFile
 from crawler.crawl import Crawl
 from crawler.ledger import Ledger
-from crawler.model import Account, Fetch, ImageId, Organization, Page, Part, Result, Split, Target
+from crawler.model import Account, Fetch, Image, Organization, Page, Part, Result, Split, Target
 from crawler.registry import Registries, Registry
 from crawler.settings import Settings
 from crawler.wanted import Filter
@@ -62,11 +62,11 @@ class FirstOfAll:
         """See `Registry`."""
         return self._behind.parts(split)
 
-    def images(self, repository: str, part: Part | None = None) -> Fetch[ImageId]:
+    def images(self, repository: str, part: Part | None = None) -> Fetch[Image]:
         """See `Registry`."""
         fetch = self._behind.images(repository, part)
 
-        async def first(token: str | None) -> Page[ImageId]:
+        async def first(token: str | None) -> Page[Image]:
             return Page((await fetch(token)).items, None)
 
         return first
@@ -86,10 +86,10 @@ class NamesOnly:
         """See `Registry`."""
         return self._behind.parts(split)
 
-    def images(self, repository: str, part: Part | None = None) -> Fetch[ImageId]:  # noqa: ARG002 - as the protocol has it
+    def images(self, repository: str, part: Part | None = None) -> Fetch[Image]:  # noqa: ARG002 - as the protocol has it
         """See `Registry`. Sends nothing, and answers an empty page."""
 
-        async def nothing(_: str | None) -> Page[ImageId]:
+        async def nothing(_: str | None) -> Page[Image]:
             return Page((), None)
 
         return nothing
@@ -108,7 +108,7 @@ class _Nowhere:
     def target_ended(self, result: Result) -> None:
         pass
 
-    async def send(self, image_ids: Sequence[ImageId]) -> None:
+    async def send(self, images: Sequence[Image]) -> None:
         pass
 
     def commit(self, result: Result) -> None:
@@ -130,6 +130,7 @@ async def rehearse(
             limits=settings.limits(),
             policy=settings.policy(),
             wanted=settings.filter(),
+            rows=settings.rows,
         )
         await crawl_all(crawl, ledger, settings, file)
     for option, left in (("--region", crawl.regions), ("--repository", crawl.repositories)):

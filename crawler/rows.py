@@ -1,4 +1,4 @@
-r"""Lines of NDJSON: a page of image IDs as rows, and any flat record as one line.
+r"""Lines of NDJSON: a page of images as rows, and any record as one line.
 
 All lines are ASCII: what ECR allows in a name or tag is, and anything else is written as ``\uXXXX``. So a line
 separator of Unicode (U+2028) splits no line for any reader, and a lone surrogate, which UTF-8 cannot hold, survives.
@@ -7,11 +7,13 @@ separator of Unicode (U+2028) splits no line for any reader, and a lone surrogat
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import orjson
 
-from crawler.model import ImageId, Verbatim
+from crawler.model import Image, ImageId, RowKind, Verbatim
 
 
 def encode(registry_id: str, region: str, repository: str, image_ids: Sequence[ImageId]) -> bytes:
@@ -38,6 +40,18 @@ def encode(registry_id: str, region: str, repository: str, image_ids: Sequence[I
             for image_id in image_ids
         ]
     ).encode("ascii")
+
+
+def encode_details(registry_id: str, region: str, repository: str, images: Sequence[Image]) -> bytes:
+    """Rows of one page of details: the three keys of the repository, then those of each image as they stand."""
+    head = {"registryId": registry_id, "region": region, "repositoryName": repository}
+    return b"".join([to_line({**head, **image}) for image in images])
+
+
+#: What makes rows of a page. Takes registry id, region and name of the repository, and the images.
+ENCODERS: Mapping[RowKind, Callable[[str, str, str, Sequence[Any]], bytes]] = MappingProxyType(
+    {RowKind.IDS: encode, RowKind.DETAILS: encode_details}
+)
 
 
 def to_line(record: Mapping[str, object]) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crawler.crawl import Limits
 from crawler.errors import UsageError
-from crawler.model import ImageStatus, Outcome, Split, TagStatus
+from crawler.model import ImageStatus, Outcome, RowKind, Split, TagStatus
 from crawler.retry import RetryPolicy
 from crawler.wanted import Filter
 
@@ -24,6 +24,7 @@ class Settings:
     region: tuple[str, ...] = ()
     repository: tuple[str, ...] = ()
     exclude_repository: tuple[str, ...] = ()
+    rows: RowKind = RowKind.IDS
     tag_status: TagStatus = TagStatus.ANY
     image_status: ImageStatus = ImageStatus.ANY
     page_size: int = 1000
@@ -82,6 +83,7 @@ class Settings:
             "region": sorted(self.region),
             "repository": sorted(self.repository),
             "exclude_repository": sorted(self.exclude_repository),
+            "rows": str(self.rows),
             "tag_status": str(self.tag_status),
             "image_status": str(self.image_status),
         }
@@ -97,6 +99,8 @@ class Settings:
             self.tag_status.value,
             self.image_status.value,
             self.page_size,
+            # Only the kind that came second: hints of image IDs go on to mean what they meant before there was one.
+            *[self.rows.value] * (self.rows is not RowKind.IDS),
         )
         return "; ".join(map(str, parts))
 

@@ -24,6 +24,7 @@ def registries_of(settings: Settings, warn: Warn) -> AwsRegistries:
     return AwsRegistries(
         policy=settings.policy(),
         warn=warn,
+        rows=settings.rows,
         page_size=settings.page_size,
         tag_status=settings.tag_status,
         image_status=settings.image_status,
@@ -39,14 +40,14 @@ async def hints_of(settings: Settings, everything: AccountsFile) -> AsyncGenerat
 
     Raises `UsageError` or `Fatal` where it cannot be read.
     """
-    name, accounts, selection = settings.hints, estate(everything), settings.selection()
+    name, known = settings.hints, (estate(everything), settings.selection(), settings.rows)
     if name is None:
-        yield HintsFile("", None, accounts, selection)
+        yield HintsFile("", None, *known)
     elif name.startswith("s3://"):
         async with _bucket_of(name) as (store, key):
-            yield await stored_hints(store, key, accounts, selection)
+            yield await stored_hints(store, key, *known)
     else:
-        async with local_hints(name, accounts, selection) as kept:
+        async with local_hints(name, *known) as kept:
             yield kept
 
 

@@ -1,7 +1,8 @@
-"""One registry in one region: DescribeRepositories and ListImages over the pool, encoded and decoded by hand.
+"""One registry in one region: its repositories and their images over the pool, encoded and decoded by hand.
 
-Two operations as regular as these need no service model: botocore's pipeline would be most of their cost.
+Operations as regular as these need no service model: botocore's pipeline would be most of their cost.
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html
+https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html
 """
 
@@ -10,24 +11,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import orjson
 
+from crawler.aws.answers import image_details, image_ids, repositories
 from crawler.aws.api import Endpoint
-from crawler.aws.errors import DIALECT, malformed, translate
+from crawler.aws.errors import DIALECT, translate
 from crawler.aws.http import Pool
 from crawler.aws.keys import Source, with_keys
 from crawler.aws.signing import Keys
-from crawler.errors import Refused, Transient
-from crawler.model import Fetch, ImageId, ImageStatus, Page, Part, Split, TagStatus, Verbatim, Warn
+from crawler.errors import Refused
+from crawler.model import Fetch, Image, ImageStatus, Page, Part, RowKind, Split, TagStatus, Warn
 
 T = TypeVar("T")
 
 _TARGET = "AmazonEC2ContainerRegistry_V20150921."
-
-_digest, _tag = itemgetter("imageDigest"), itemgetter("imageTag")
 
 #: What servers of the model of 2016 allow; today's allow 1,000.
 _OLD_PAGE_SIZE = 100
@@ -35,11 +34,12 @@ _OLD_PAGE_SIZE = 100
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What is asked of ListImages."""
+    """What is asked of ListImages, or of DescribeImages: their requests are alike."""
 
     page_size: int = 1000
     tag_status: TagStatus = TagStatus.ANY
     image_status: ImageStatus = ImageStatus.ANY
+    rows: RowKind = RowKind.IDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class EcrRegistry:
             size = 1000 if dialect.large_pages else _OLD_PAGE_SIZE
             return {"registryId": self._registry_id, "maxResults": size}
 
-        return self._chain("DescribeRepositories", request, _repositories, large_pages=True, image_status=False)
+        return self._chain("DescribeRepositories", request, repositories, large_pages=True, image_status=False)
 
     def parts(self, split: Split) -> list[Part]:
         """See `Registry`."""
@@ -120,7 +120,7 @@ class EcrRegistry:
             statuses = [ImageStatus.ACTIVE, ImageStatus.ARCHIVED, ImageStatus.ACTIVATING]
         return [Part(tag, status) for tag in tags for status in statuses]
 
-    def images(self, repository: str, part: Part | None = None) -> Fetch[ImageId]:
+    def images(self, repository: str, part: Part | None = None) -> Fetch[Image]:
         """See `Registry`."""
         asking = self._asking
         part = part or Part(asking.tag_status, asking.image_status)
@@ -144,7 +144,8 @@ class EcrRegistry:
         # A server that does not know the member lists active images: right for ACTIVE, the best there is for ANY.
         droppable = part.image_status in (ImageStatus.ANY, ImageStatus.ACTIVE)
         large = asking.page_size > _OLD_PAGE_SIZE
-        return self._chain("ListImages", request, image_ids, large_pages=large, image_status=droppable)
+        decode: Callable[[bytes], Page[Image]] = image_ids if asking.rows is RowKind.IDS else image_details
+        return self._chain(asking.rows.operation, request, decode, large_pages=large, image_status=droppable)
 
     def _chain(
         self,
@@ -204,85 +205,3 @@ def _encode(asked: dict[str, Any]) -> bytes:
         return orjson.dumps(asked)
     except TypeError:  # a lone surrogate in a name: no UTF-8, but JSON has an escape for it
         return json.dumps(asked).encode("ascii")
-
-
-def _decode(body: bytes) -> object:
-    try:
-        return orjson.loads(body)
-    except ValueError:
-        pass
-    try:
-        # What orjson refuses may still be JSON: "\ud800" alone is, and such names must not be lost.
-        return json.loads(body)
-    except (ValueError, RecursionError):  # brackets within brackets without end
-        return None
-
-
-def _token(document: dict[str, Any], body: bytes) -> str | None:
-    token = document.get("nextToken")
-    if token is None or token == "":
-        return None
-    if not isinstance(token, str):
-        raise malformed(body, "a page with a nextToken that is a string")
-    return token
-
-
-def _rows(body: bytes, member: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    document = _decode(body)
-    if not isinstance(document, dict):
-        raise malformed(body, "a JSON object")
-    fields = cast("dict[str, Any]", document)
-    rows = fields.get(member)
-    if not isinstance(rows, list):
-        raise malformed(body, f"a page with a list of {member}")
-    return fields, cast("list[dict[str, Any]]", rows)
-
-
-def image_ids(body: bytes) -> Page[ImageId]:
-    """A page of ListImages, each image ID with both keys. Raises `Transient` for anything else."""
-    document, rows = _rows(body, "imageIds")
-    try:
-        # Maps over C functions: a loop with its own checks takes as long as parsing the page.
-        digests: set[object] = set(map(type, map(_digest, rows)))
-        try:
-            tags: set[object] = set(map(type, map(_tag, rows)))
-        except KeyError:
-            for row in rows:
-                row.setdefault("imageTag", None)  # as the encoder of rows likes an untagged one
-            tags = set(map(type, map(_tag, rows)))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise _bad_row(body, "imageIds") from error
-    if not (digests <= _STR and tags <= _STR_OR_NULL):
-        raise _bad_row(body, "imageIds")
-    # Where no escape and no other alphabet came in, none has to go out: JSON has no control characters as they are.
-    plain = b"\\" not in body and body.isascii()
-    return Page(Verbatim(rows) if plain else rows, _token(document, body), _fingerprint(body))
-
-
-def _fingerprint(body: bytes) -> int:
-    """The same for two pages only if their lists are, give or take one in 2**64: the hash is SipHash with a random key.
-
-    From the first bracket to the last, which holds the list whole, whatever the order of the members: the token beside
-    it is another one each time. A token with a bracket in it may tell equal lists apart, and never makes different ones
-    the same. Of the bytes as they came: to encode the list again, or hash each row, costs three to ten times as much.
-    """
-    return hash(memoryview(body)[body.find(b"[") : body.rfind(b"]") + 1])
-
-
-def _repositories(body: bytes) -> Page[str]:
-    document, rows = _rows(body, "repositories")
-    try:
-        names = [row["repositoryName"] for row in rows]
-    except (TypeError, KeyError) as error:
-        raise _bad_row(body, "repositories") from error
-    if not {type(name) for name in names} <= _STR:
-        raise _bad_row(body, "repositories")
-    return Page(names, _token(document, body))
-
-
-_STR = frozenset({str})
-_STR_OR_NULL = frozenset({str, type(None)})
-
-
-def _bad_row(body: bytes, member: str) -> Transient:
-    return malformed(body, f"a page whose {member} are all objects as ECR documents them")

@@ -18,7 +18,7 @@ from crawler.aws.rates import Rates
 from crawler.aws.regions import Regions
 from crawler.aws.session import Sessions
 from crawler.aws.signing import Keys
-from crawler.model import Account, Identity, ImageStatus, Organization, TagStatus, Target, Warn
+from crawler.model import Account, Identity, ImageStatus, Organization, RowKind, TagStatus, Target, Warn
 from crawler.retry import RetryPolicy, persist
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class AwsRegistries:
         *,
         policy: RetryPolicy,
         warn: Warn,
+        rows: RowKind = RowKind.IDS,
         page_size: int = 1000,
         tag_status: TagStatus = TagStatus.ANY,
         image_status: ImageStatus = ImageStatus.ANY,
@@ -47,7 +48,7 @@ class AwsRegistries:
     ) -> None:
         self._policy = policy
         self._warn = warn
-        self._asking = Asking(page_size, tag_status, image_status)
+        self._asking = Asking(page_size, tag_status, image_status, rows)
         self._exits = AsyncExitStack()
         self._pool = Pool(connections=pool_limit, timeout=attempt_timeout)
         self._sessions = Sessions(self._pool)
@@ -121,6 +122,7 @@ class AwsRegistries:
                 self._asking.page_size,
                 account.tag_status or self._asking.tag_status,
                 account.image_status or self._asking.image_status,
+                self._asking.rows,
             ),
         )
 

@@ -8,7 +8,7 @@ from crawler.emulator.faults import DELIVERED, Rule
 from crawler.emulator.messages import Answer
 
 _HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Guest network</h1></body></html>\n"
-_OBJECT = b'{"imageIds":{"imageDigest":"sha256:0"},"repositories":{"repositoryName":"one"}}'
+_OBJECT = b'{"imageIds":{"imageDigest":"sha256:0"},"imageDetails":{},"repositories":{"repositoryName":"one"}}'
 _BODIES = {
     "empty-body": b"",
     "null-body": b"null",

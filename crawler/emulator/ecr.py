@@ -1,6 +1,7 @@
-"""Amazon ECR: DescribeRepositories and ListImages.
+"""Amazon ECR: DescribeRepositories, ListImages and DescribeImages.
 
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html
+https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html
 """
 
@@ -8,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
+from typing import NamedTuple
 
 from crawler.emulator.account import Account, Repositories, Repository
 from crawler.emulator.bodies import altered
 from crawler.emulator.call import Call
-from crawler.emulator.images import ACTIVE, ANY, Filter
+from crawler.emulator.details import CREATED_AT, detail
+from crawler.emulator.faults import Rule
+from crawler.emulator.images import ACTIVE, ANY, EVERYTHING, Filter, Image
 from crawler.emulator.messages import Answer, Refusal, encode
-from crawler.emulator.paging import Chain
+from crawler.emulator.paging import Chain, Page, Position
 from crawler.emulator.refusals import access_denied, repository_not_found
 from crawler.emulator.world import World
 
 _DEFAULT_RESULTS = 100
 _INVALID = "InvalidParameterException"
 _NO_REPOSITORIES: Repositories = {}
-#: 2024-01-01, when every repository here was made; seconds since 1970.
-_CREATED_AT = 1_704_067_200
 
 
 def describe_repositories(world: World, call: Call) -> Answer:
@@ -49,9 +51,51 @@ def describe_repositories(world: World, call: Call) -> Answer:
 
 def list_images(world: World, call: Call) -> Answer:
     """Image IDs of one repository: one element for each (digest, tag), and one for each untagged image."""
+    asked = _listing(world, call)
+    images = asked.repository.images
+    page = asked.page(world, call, images.total(asked.wanted))
+    elements = images.page(asked.wanted, page.start, page.stop - page.start)
+    return altered(_answer(b"imageIds", elements, page.next_token), asked.rule)
+
+
+def describe_images(world: World, call: Call) -> Answer:
+    """Images of one repository with their tags and details, all in pages or some by digest or tag."""
+    image_ids: list[Mapping[str, str]] | None = call.params.get("imageIds")
+    if image_ids is not None and not call.params.keys().isdisjoint(("nextToken", "maxResults")):
+        raise Refusal(_INVALID, "Invalid parameter: 'imageIds' excludes 'nextToken' and 'maxResults'")
+    asked = _listing(world, call)
+    repository = asked.repository
+    if image_ids is not None:
+        named = [_image(call, repository, image_id) for image_id in image_ids]
+        found, next_token = list({image.digest: image for image in named}.values()), None
+    else:
+        page = asked.page(world, call, repository.images.number(asked.wanted))
+        found, next_token = (
+            repository.images.described(asked.wanted, page.start, page.stop - page.start),
+            page.next_token,
+        )
+    elements = encode([detail(call.account, repository.name, image) for image in found])[1:-1]
+    return altered(_answer(b"imageDetails", elements, next_token), asked.rule)
+
+
+class _Listing(NamedTuple):
+    """A page of images that was asked for, and may be given."""
+
+    repository: Repository
+    wanted: Filter
+    chain: Chain
+    position: Position
+    rule: Rule | None
+
+    def page(self, world: World, call: Call, total: int) -> Page:
+        """The page of so many elements."""
+        token: str | None = call.params.get("nextToken")
+        return world.tokens.page(self.chain, self.position, token, total, self.rule.fault if self.rule else None)
+
+
+def _listing(world: World, call: Call) -> _Listing:
     params = call.params
     size: int = params.get("maxResults") or _DEFAULT_RESULTS
-    token: str | None = params.get("nextToken")
     asked: Mapping[str, str] = params.get("filter") or {}
     name: str = params.get("repositoryName", "")
     registry = _registry(world, call, name)
@@ -65,11 +109,20 @@ def list_images(world: World, call: Call) -> Answer:
     # Without imageStatus AWS lists active images only: archived ones are missing in silence.
     wanted = Filter(asked.get("tagStatus") or ANY, asked.get("imageStatus") or ACTIVE)
     chain = Chain(call.operation, call.keys.account_id, call.account, call.region, name, "/".join(wanted), size)
-    position = world.tokens.position(chain, token, _INVALID)
+    position = world.tokens.position(chain, params.get("nextToken"), _INVALID)
     rule = world.fault(call, name, position.start // size + 1, chain)
-    page = world.tokens.page(chain, position, token, repository.images.total(wanted), rule.fault if rule else None)
-    elements = repository.images.page(wanted, page.start, page.stop - page.start)
-    return altered(_answer(b"imageIds", elements, page.next_token), rule)
+    return _Listing(repository, wanted, chain, position, rule)
+
+
+def _image(call: Call, repository: Repository, image_id: Mapping[str, str]) -> Image:
+    digest, tag = image_id.get("imageDigest"), image_id.get("imageTag")
+    images = repository.images.described(EVERYTHING, 0, len(repository.images))
+    for image in images:
+        if digest in (None, image.digest) and (tag is None or tag in image.tags):
+            return image
+    named = f"imageDigest:'{digest or 'null'}', imageTag:'{tag or 'null'}'"
+    text = f"The image with imageId {{{named}}} does not exist within the repository with name '{repository.name}' in "
+    raise Refusal("ImageNotFoundException", f"{text}the registry with id '{call.account}'")
 
 
 def _answer(key: bytes, elements: bytes, next_token: str | None) -> Answer:
@@ -116,7 +169,7 @@ def _described(world: World, call: Call, repository: Repository) -> dict[str, ob
         "registryId": call.account,
         "repositoryName": repository.name,
         "repositoryUri": f"{call.account}.dkr.ecr.{call.region}.{domain}/{repository.name}",
-        "createdAt": _CREATED_AT,
+        "createdAt": CREATED_AT,
         "imageTagMutability": "MUTABLE",
         "imageScanningConfiguration": {"scanOnPush": False},
         "encryptionConfiguration": {"encryptionType": "AES256"},

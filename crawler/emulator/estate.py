@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from crawler.emulator import accounts_yaml, document, generate
 from crawler.emulator.account import Account, Repositories
+from crawler.emulator.details import detail
 from crawler.emulator.images import EVERYTHING, PLAIN, Filter, Mix
 
 #: The account that owns the hub key pair and manages the organization, unless the estate says otherwise.
@@ -68,6 +69,14 @@ class Estate:
             for repository in repositories.values():
                 for digest, tag in repository.images.rows(wanted):
                     yield Row(account.id, region, repository.name, digest, tag)
+
+    def details(self, *, tag_status: str = "ANY", image_status: str = "ANY") -> Iterator[tuple[str, dict[str, object]]]:
+        """The truth for DescribeImages, as `rows` is for ListImages: the region and the details of each image."""
+        wanted = Filter(tag_status, image_status)
+        for account, region, repositories in self.registries():
+            for repository in repositories.values():
+                for image in repository.images.described(wanted, 0, len(repository.images)):
+                    yield region, detail(account.id, repository.name, image)
 
     def total(self) -> int:
         """How many rows `rows()` gives, without making them."""

@@ -23,7 +23,7 @@ BLOCK = 1000
 
 
 class Filter(NamedTuple):
-    """`filter` of ListImages.
+    """`filter` of ListImages, and of DescribeImages.
 
     https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImagesFilter.html
     """
@@ -38,6 +38,10 @@ class Filter(NamedTuple):
         if not tags:
             return () if self.tag_status == TAGGED else (None,)
         return () if self.tag_status == UNTAGGED else tags
+
+    def takes(self, tags: Sequence[str], status: str) -> bool:
+        """Whether the image is wanted at all."""
+        return len(self.rows(tags, status)) > 0
 
 
 #: Every row, of every status.
@@ -77,6 +81,14 @@ class Listed:
         rows = list(self.rows(wanted))[start : start + size]
         elements = [{"imageDigest": d} if t is None else {"imageDigest": d, "imageTag": t} for d, t in rows]
         return encode(elements)[1:-1]
+
+    def number(self, wanted: Filter) -> int:
+        """How many images."""
+        return sum(wanted.takes(image.tags, image.status) for image in self.images)
+
+    def described(self, wanted: Filter, start: int, size: int) -> list[Image]:
+        """Images from number `start` of those that are wanted, at most `size`."""
+        return [image for image in self.images if wanted.takes(image.tags, image.status)][start : start + size]
 
 
 class Mix(NamedTuple):
@@ -146,8 +158,30 @@ class Series:
             start += last - first
         return parts[0] if len(parts) == 1 else b",".join(parts)
 
+    def number(self, wanted: Filter) -> int:
+        """How many images, without counting them one by one."""
+        slots = _slots(self.mix, wanted)
+        blocks, rest = divmod(self.count, BLOCK)
+        return blocks * len(slots) + sum(slot < rest for slot in slots)
+
+    def described(self, wanted: Filter, start: int, size: int) -> list[Image]:
+        """Images from number `start` of those that are wanted, at most `size`."""
+        slots = _slots(self.mix, wanted)
+        numbers = range(start, min(start + size, self.number(wanted)))
+        return [self._image(place // len(slots), slots[place % len(slots)]) for place in numbers]
+
+    def _image(self, block: int, slot: int) -> Image:
+        digest = f"sha256:{self._block_digits(block)}{_slot_digits(slot)}"
+        return Image(digest, self.mix.tags(block, slot), self.mix.status(slot))
+
     def _block_digits(self, block: int) -> str:
         return sha256(f"{self.key}/{block}".encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=256)
+def _slots(mix: Mix, wanted: Filter) -> tuple[int, ...]:
+    """The places within a block whose images are wanted."""
+    return tuple(slot for slot in range(BLOCK) if wanted.takes(mix.tags(0, slot), mix.status(slot)))
 
 
 def _strikes(every: int, slot: int) -> bool:

@@ -23,6 +23,7 @@ _TARGETS = {"AmazonEC2ContainerRegistry_V20150921": "ecr", "AWSOrganizationsV201
 _OPERATIONS: dict[tuple[str, str], Operation] = {
     ("ecr", "DescribeRepositories"): ecr.describe_repositories,
     ("ecr", "ListImages"): ecr.list_images,
+    ("ecr", "DescribeImages"): ecr.describe_images,
     ("sts", "AssumeRole"): sts.assume_role,
     ("sts", "GetCallerIdentity"): sts.get_caller_identity,
     ("organizations", "DescribeOrganization"): organizations.describe_organization,

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from crawler.model import Identity
+from crawler.model import Identity, RowKind
 
 #: Whoever runs the crawler, where the file does not say who that is: to be replaced before use.
 HUB = "arn:aws:iam::HUB_ACCOUNT_ID:role/inventory-hub"
@@ -24,7 +24,8 @@ HUB = "arn:aws:iam::HUB_ACCOUNT_ID:role/inventory-hub"
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 _POLICY_LENGTH = 6144
 
-_READ = ["ecr:DescribeRepositories", "ecr:ListImages"]
+_READ = {rows: [f"ecr:{operation}" for operation in rows.operations] for rows in RowKind}
+_ALL_READ = list(dict.fromkeys(action for actions in _READ.values() for action in actions))
 _FIND_REGIONS = ["account:ListRegions", "ec2:DescribeRegions"]
 _LIST_ACCOUNTS = ["organizations:ListAccounts"]
 _LIST_UNITS = ["organizations:ListAccountsForParent", "organizations:ListOrganizationalUnitsForParent"]
@@ -34,10 +35,13 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One identity, its roles as ARNs, and what it is for. All false: it is only on the way to others."""
+    """One identity, its roles as ARNs, and what it is for. Nothing: it is only on the way to others.
+
+    `reads` is what rows it lists.
+    """
 
     identity: Identity
-    reads: bool = False
+    reads: RowKind | None = None
     finds_regions: bool = False
     lists_accounts: bool = False
     lists_units: bool = False
@@ -98,7 +102,7 @@ def grants(accesses: Iterable[Access], *, hub: str = HUB) -> list[Grant]:
 
 
 def _wanted(access: Access) -> Iterator[str]:
-    yield from _READ if access.reads else ()
+    yield from _READ[access.reads] if access.reads else ()
     yield from _FIND_REGIONS if access.finds_regions else ()
     # With units the accounts are listed by unit, and not at large.
     yield from _LIST_UNITS if access.lists_units else _LIST_ACCOUNTS if access.lists_accounts else ()
@@ -128,7 +132,7 @@ def _policy(node: _Node) -> Document:
 def _document(node: _Node, assumed: list[str]) -> Document:
     statements = [
         _allow([action for action in actions if action in node.access], "*")
-        for actions in (_READ, _FIND_REGIONS, [*_LIST_ACCOUNTS, *_LIST_UNITS])
+        for actions in (_ALL_READ, _FIND_REGIONS, [*_LIST_ACCOUNTS, *_LIST_UNITS])
         if not node.access.isdisjoint(actions)
     ]
     if assumed:

@@ -87,6 +87,8 @@ async def lineage(store: Store, claim: Claim) -> tuple[str, ...]:
 def _same_settings(
     where: str, before: Mapping[str, Any], now: Mapping[str, Any], format_before: str, format_now: str
 ) -> None:
+    # Runs begun before rows had kinds are of image IDs.
+    before = {"rows": "ids", **before}
     pairs = {"format": (format_before, format_now), **{key: (before.get(key), now[key]) for key in now}}
     if changed := [key for key, (one, other) in pairs.items() if one != other]:
         names = ", ".join(f"--{key.replace('_', '-')}" for key in changed)

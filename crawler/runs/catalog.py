@@ -41,6 +41,7 @@ class Listed:
     def summary(self) -> dict[str, object]:
         """One line of `crawler runs`."""
         manifest, claim = self.manifest, self.claim
+        begun = manifest or claim
         return {
             "run": self.run,
             "status": self.status,
@@ -52,6 +53,7 @@ class Listed:
             "parts": len(manifest.parts) if manifest else None,
             "bytes": sum(part.bytes for part in manifest.parts) if manifest else None,
             "format": manifest.format if manifest else claim.format if claim else None,
+            "rowKind": begun.settings.get("rows", "ids") if begun else None,
         }
 
 

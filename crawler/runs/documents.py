@@ -10,6 +10,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from crawler.errors import UsageError
+from crawler.model import RowKind
 from crawler.runs.layout import VERSION
 from crawler.sinks.parts import Part
 
@@ -76,6 +77,15 @@ class Manifest:
     program: str
     failures: Sequence[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     version: int = VERSION
+
+    @property
+    def kind(self) -> RowKind:
+        """What its rows are. Raises `UsageError` for a kind that only a newer program knows."""
+        named = self.settings.get("rows", RowKind.IDS)  # runs begun before rows had kinds are of image IDs
+        try:
+            return RowKind(named)
+        except ValueError as error:
+            raise UsageError(f"run {self.run}: this program knows no rows of the kind {named}") from error
 
     @property
     def complete(self) -> bool:

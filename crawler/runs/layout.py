@@ -7,6 +7,7 @@ import secrets
 from datetime import datetime
 
 from crawler.errors import UsageError
+from crawler.model import RowKind
 
 #: Of the documents in a store: claims, records, manifests. A newer one than this is refused.
 VERSION = 1
@@ -85,6 +86,10 @@ def success(run_id: str, date: str) -> str:
     return f"{data(run_id, date)}_SUCCESS"
 
 
-def symlink(run_id: str, date: str, format: str) -> str:  # noqa: A002  the field's own word
-    """The parts of a published run, one URI a line, as SymlinkTextInputFormat has it. A folder for each format."""
-    return f"hive/{format}/date={date}/run={run_id}/symlink.txt"
+def symlink(run_id: str, date: str, format: str, rows: RowKind) -> str:  # noqa: A002  the field's own word
+    """The parts of a published run, one URI a line, as SymlinkTextInputFormat has it.
+
+    A folder for each format and kind of rows, since a table has one of each.
+    """
+    table = format if rows is RowKind.IDS else f"{rows}-{format}"
+    return f"hive/{table}/date={date}/run={run_id}/symlink.txt"

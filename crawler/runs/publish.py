@@ -68,9 +68,8 @@ async def publish(store: Store, journal: Journal, manifest: Manifest) -> None:
 async def follow(store: Store, manifest: Manifest) -> None:
     """Write what follows from a manifest. Done again after a crash it is the same again."""
     uris = [_hadoop(store.uri_of(part.path)) for part in manifest.parts]
-    await store.put(
-        layout.symlink(manifest.run, manifest.date, manifest.format), "".join(f"{uri}\n" for uri in uris).encode()
-    )
+    symlink = layout.symlink(manifest.run, manifest.date, manifest.format, manifest.kind)
+    await store.put(symlink, "".join(f"{uri}\n" for uri in uris).encode())
     if manifest.complete:
         await store.put(layout.success(manifest.run, manifest.date), b"")
     await tidy(store, manifest)

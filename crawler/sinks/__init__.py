@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from crawler.model import ImageId, Result, Target
+from crawler.model import Image, Result, Target
 
 
 class Rows(Protocol):
     """The rows of one repository, as its pages come. Left without `commit`, the repository was not listed whole."""
 
-    async def send(self, image_ids: Sequence[ImageId]) -> None:
+    async def send(self, images: Sequence[Image]) -> None:
         """Hand over one page. Returns when it has been taken, which is how back-pressure reaches the pagers."""
         ...
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import IO, Protocol, TypeVar
 
-from crawler.model import ImageId
+from crawler.model import Image, RowKind
 
 #: Of the columns in `FIELDS`. A reader may rely on it: columns are only ever added, with a higher version.
-SCHEMA_VERSION = 1
+SCHEMA_VERSIONS: Mapping[RowKind, int] = MappingProxyType({RowKind.IDS: 1, RowKind.DETAILS: 1})
 
-#: The columns of a published run: name, type in SQL, meaning.
-FIELDS = (
+Field = tuple[str, str, str]
+
+_OF_THE_REPOSITORY: tuple[Field, ...] = (
     ("schema_version", "int", "of these columns"),
     ("run_id", "string", "the run that published the row"),
     ("fetched_at", "timestamp", "UTC, when the listing of the row's repository began"),
@@ -21,8 +23,28 @@ FIELDS = (
     ("registryId", "string", "account id of the registry, 12 digits"),
     ("region", "string", "AWS region"),
     ("repositoryName", "string", "name of the repository"),
-    ("imageDigest", "string", "digest of the manifest, as sha256:…"),
-    ("imageTag", "string", "one tag; null for an untagged image"),
+)
+_DIGEST: Field = ("imageDigest", "string", "digest of the manifest, as sha256:…")
+_DETAILS: tuple[Field, ...] = (
+    _DIGEST,
+    ("imageTags", "array<string>", "all tags of the image, sorted; empty for an untagged one"),
+    ("imageSizeInBytes", "bigint", "compressed, as pushed; of an index, that of its largest image"),
+    ("imagePushedAt", "timestamp", "UTC"),
+    ("lastRecordedPullTime", "timestamp", "UTC; recorded once in 24 hours at least; null if never pulled"),
+    ("imageManifestMediaType", "string", "media type of the manifest"),
+    ("artifactMediaType", "string", "what it is, of an OCI artifact"),
+    ("subjectManifestDigest", "string", "of a referrer (signature, attestation): the digest that it is about"),
+    ("imageStatus", "string", "ACTIVE, ARCHIVED or ACTIVATING"),
+    ("lastArchivedAt", "timestamp", "UTC"),
+    ("lastActivatedAt", "timestamp", "UTC"),
+)
+
+#: The columns of a published run, by the kind of its rows: name, type in SQL, meaning.
+FIELDS: Mapping[RowKind, Sequence[Field]] = MappingProxyType(
+    {
+        RowKind.IDS: (*_OF_THE_REPOSITORY, _DIGEST, ("imageTag", "string", "one tag; null for an untagged image")),
+        RowKind.DETAILS: (*_OF_THE_REPOSITORY, *_DETAILS),
+    }
 )
 
 ChunkT = TypeVar("ChunkT")
@@ -61,7 +83,7 @@ class Encoding(Protocol[ChunkT]):
     suffix: str
     ratio: float
 
-    def encode(self, origin: Origin, image_ids: Sequence[ImageId]) -> ChunkT:
+    def encode(self, origin: Origin, images: Sequence[Image]) -> ChunkT:
         """One page, not empty, as a chunk."""
         ...
 

@@ -9,9 +9,9 @@ from typing import IO, Literal
 
 import pyarrow as pa
 
-from crawler.model import ImageId
-from crawler.rows import encode, to_line
-from crawler.sinks.encoding import SCHEMA_VERSION, Origin
+from crawler.model import Image, RowKind
+from crawler.rows import ENCODERS, to_line
+from crawler.sinks.encoding import SCHEMA_VERSIONS, Origin
 
 Compression = Literal["", "gz", "zst"]
 
@@ -22,25 +22,27 @@ _BEGINNING = b'{"registryId":'
 
 
 class Lines:
-    """Rows as `rows.encode` has them, with the columns of the run before; a chunk is bytes of whole lines."""
+    """Rows as on standard output, with the columns of the run before; a chunk is bytes of whole lines."""
 
-    def __init__(self, run_id: str, compression: Compression) -> None:
+    def __init__(self, run_id: str, compression: Compression, rows: RowKind = RowKind.IDS) -> None:
         self.suffix = ".ndjson" + (f".{compression}" if compression else "")
         self.ratio = 6.0 if compression else 1.0
         self._run_id = run_id
         self._compression: Compression = compression
+        self._schema_version = SCHEMA_VERSIONS[rows]
+        self._encode = ENCODERS[rows]
 
-    def encode(self, origin: Origin, image_ids: Sequence[ImageId]) -> bytes:
+    def encode(self, origin: Origin, images: Sequence[Image]) -> bytes:
         """See `Encoding`."""
         head = to_line(
             {
-                "schema_version": SCHEMA_VERSION,
+                "schema_version": self._schema_version,
                 "run_id": self._run_id,
                 "fetched_at": origin.fetched_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 "account_name": origin.account_name,
             }
         )
-        lines = encode(origin.registry_id, origin.region, origin.repository, image_ids)
+        lines = self._encode(origin.registry_id, origin.region, origin.repository, images)
         return lines.replace(_BEGINNING, head[:-2] + b"," + _BEGINNING[1:])
 
     def size(self, chunk: bytes) -> int:

@@ -7,63 +7,45 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from operator import itemgetter
 from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crawler.model import ImageId
-from crawler.sinks.encoding import SCHEMA_VERSION, Origin
+from crawler.model import Image, RowKind
+from crawler.sinks.columns import COLUMNS, ORIGIN, Columns
+from crawler.sinks.encoding import SCHEMA_VERSIONS, Origin
 
 #: Rows gathered before they are written: enough for the compressor, and some 15 MB of memory.
 _ROW_GROUP = 1 << 17
 
 _repeated = pa.dictionary(pa.int32(), pa.string())
 
-#: As `FIELDS`. Strings that repeat are written as dictionaries; a reader sees plain strings.
-SCHEMA = pa.schema(
-    [
-        pa.field("schema_version", pa.int32(), nullable=False),
-        pa.field("run_id", pa.string(), nullable=False),
-        pa.field("fetched_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("account_name", pa.string()),
-        pa.field("registryId", pa.string(), nullable=False),
-        pa.field("region", pa.string(), nullable=False),
-        pa.field("repositoryName", pa.string(), nullable=False),
-        pa.field("imageDigest", pa.string()),
-        pa.field("imageTag", pa.string()),
-    ]
-)
+#: Columns that are strings and the same in all rows of a repository.
+_REPEATED = [field.name for field in ORIGIN if field.type == pa.string()]
 
-#: Columns of `SCHEMA` that are the same in all rows of a repository.
-_REPEATED = ["run_id", "account_name", "registryId", "region", "repositoryName"]
-
-_CHUNK = pa.schema([pa.field("imageDigest", pa.string()), pa.field("imageTag", pa.string())])
-
-_digests, _tags = itemgetter("imageDigest"), itemgetter("imageTag")
+#: Random, so that a dictionary or bounds of them are lost bytes. What they have in common is their beginning, which
+#: DELTA_BYTE_ARRAY leaves out. Higher levels of compression find nothing more in random digits, and look long.
+_DIGESTS = ("imageDigest", "subjectManifestDigest")
 
 
 class Parquet:
-    """Columns as `SCHEMA`; a chunk is a record batch of digests and tags alone."""
+    """Columns as `COLUMNS` has them for the kind of rows; a chunk is a record batch of what differs between images."""
 
     suffix = ".parquet"
     ratio = 2.4
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, rows: RowKind = RowKind.IDS) -> None:
         self._run_id = run_id
+        self._rows = rows
+        self._columns = COLUMNS[rows]
         with suppress(NotImplementedError):  # some platforms have none
             # Gives back what it no longer needs: a quarter less memory than Arrow's default, as fast.
             pa.set_memory_pool(pa.jemalloc_memory_pool())
 
-    def encode(self, origin: Origin, image_ids: Sequence[ImageId]) -> pa.RecordBatch:  # noqa: ARG002
+    def encode(self, origin: Origin, images: Sequence[Image]) -> pa.RecordBatch:  # noqa: ARG002
         """See `Encoding`."""
-        try:
-            digests, tags = list(map(_digests, image_ids)), list(map(_tags, image_ids))
-        except KeyError:  # an untagged image may be without the key as well
-            digests = [image_id.get("imageDigest") for image_id in image_ids]
-            tags = [image_id.get("imageTag") for image_id in image_ids]
-        return pa.RecordBatch.from_arrays([_strings(digests), _strings(tags)], schema=_CHUNK)
+        return self._columns.batch(images)
 
     def size(self, chunk: pa.RecordBatch) -> int:
         """See `Encoding`."""
@@ -71,7 +53,7 @@ class Parquet:
 
     def spill(self, chunks: Sequence[pa.RecordBatch], file: IO[bytes]) -> None:
         """See `Encoding`. Each call writes a stream of its own, one after the other."""
-        with pa.ipc.new_stream(pa.PythonFile(file, "w"), _CHUNK) as stream:
+        with pa.ipc.new_stream(pa.PythonFile(file, "w"), self._columns.images) as stream:
             for chunk in chunks:
                 stream.write_batch(chunk)
 
@@ -86,22 +68,25 @@ class Parquet:
 
     def writer(self, file: IO[bytes]) -> ParquetWriter:
         """See `Encoding`."""
-        return ParquetWriter(file, self._run_id)
+        return ParquetWriter(file, self._run_id, self._rows)
 
     def merge(self, parts: Iterable[IO[bytes]], file: IO[bytes]) -> None:
         """See `Encoding`."""
-        with _parquet(file) as writer:
+        written = _written(self._columns)
+        with _parquet(file, written) as writer:
             for part in parts:
                 with pq.ParquetFile(part, read_dictionary=_REPEATED) as source:
                     for batch in source.iter_batches(_ROW_GROUP, use_threads=False):
-                        writer.write_table(pa.Table.from_batches([batch]).cast(_WRITTEN), row_group_size=_ROW_GROUP)
+                        writer.write_table(pa.Table.from_batches([batch]).cast(written), row_group_size=_ROW_GROUP)
 
 
 class ParquetWriter:
     """See `PartWriter`."""
 
-    def __init__(self, file: IO[bytes], run_id: str) -> None:
-        self._writer = _parquet(file)
+    def __init__(self, file: IO[bytes], run_id: str, rows: RowKind = RowKind.IDS) -> None:
+        self._written = _written(COLUMNS[rows])
+        self._schema_version = SCHEMA_VERSIONS[rows]
+        self._writer = _parquet(file, self._written)
         self._run_id = run_id
         self._begin()
 
@@ -133,36 +118,41 @@ class ParquetWriter:
         images = pa.Table.from_batches(self._chunks)
         index = pa.Array.from_buffers(pa.int32(), self._rows, [None, pa.py_buffer(self._origin_of_row)])
         columns: list[pa.Array | pa.ChunkedArray] = [
-            pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int32()), self._rows),
+            pa.repeat(pa.scalar(self._schema_version, pa.int32()), self._rows),
             _spread(index, [self._run_id] * len(self._origins)),
-            pa.array([_microseconds(origin.fetched_at) for origin in self._origins], SCHEMA.field(2).type).take(index),
+            pa.array([_microseconds(origin.fetched_at) for origin in self._origins], ORIGIN.field(2).type).take(index),
             _spread(index, [origin.account_name for origin in self._origins]),
             _spread(index, [origin.registry_id for origin in self._origins]),
             _spread(index, [origin.region for origin in self._origins]),
             _spread(index, [origin.repository for origin in self._origins]),
             *images.columns,
         ]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=_WRITTEN), row_group_size=self._rows)
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._written), row_group_size=self._rows)
         self._begin()
 
 
-#: `SCHEMA` as we hand it over: dictionaries, whose values are few, cost next to nothing for each row.
-_WRITTEN = pa.schema([field.with_type(_repeated) if field.name in _REPEATED else field for field in SCHEMA])
+def _written(columns: Columns) -> pa.Schema:
+    """The schema as we hand it over: dictionaries, whose values are few, cost next to nothing for each row."""
+    return pa.schema([field.with_type(_repeated) if field.name in _REPEATED else field for field in columns.schema])
 
 
-def _parquet(file: IO[bytes]) -> pq.ParquetWriter:
-    # Digests are random: a dictionary or bounds of them are lost bytes. What they have in common is their beginning,
-    # which DELTA_BYTE_ARRAY leaves out. Higher levels find nothing more in random digits, and look long.
+def _parquet(file: IO[bytes], written: pa.Schema) -> pq.ParquetWriter:
+    ordered = [_leaf(field) for field in written if field.name not in _DIGESTS]
     return pq.ParquetWriter(
         file,
-        _WRITTEN,
+        written,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[field.name for field in SCHEMA if field.name != "imageDigest"],
-        column_encoding={"imageDigest": "DELTA_BYTE_ARRAY"},
-        write_statistics=[field.name for field in SCHEMA if field.name != "imageDigest"],
+        use_dictionary=ordered,
+        column_encoding={name: "DELTA_BYTE_ARRAY" for name in _DIGESTS if name in written.names},
+        write_statistics=ordered,
         store_schema=False,  # otherwise readers would be given Arrow's dictionaries instead of strings
     )
+
+
+def _leaf(field: pa.Field) -> str:
+    """The path of a column within the file."""
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
 
 
 def _spread(index: pa.Array, values: Sequence[str | None]) -> pa.DictionaryArray:
@@ -174,10 +164,3 @@ def _spread(index: pa.Array, values: Sequence[str | None]) -> pa.DictionaryArray
 def _microseconds(time: datetime) -> int:
     # To the millisecond, as in the lines; in the unit of tables, for Iceberg knows no other.
     return int(time.timestamp() * 1000) * 1000
-
-
-def _strings(values: list[str | None]) -> pa.Array:
-    try:
-        return pa.array(values, pa.string())
-    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot hold
-        return pa.array([value and value.encode(errors="replace").decode() for value in values], pa.string())

@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import anyio
 from anyio import to_thread
 
-from crawler.model import ImageId, Outcome, Result, Target
+from crawler.model import Image, Outcome, Result, Target
 from crawler.sinks.encoding import Encoding, Origin
 from crawler.sinks.spool import PartFile, Spool
 
@@ -271,13 +271,13 @@ class PartRows(Generic[ChunkT]):
             self._spool.close()
             self._sink.abandon(self._origin)
 
-    async def send(self, image_ids: Sequence[ImageId]) -> None:
+    async def send(self, images: Sequence[Image]) -> None:
         """See `Rows`."""
         sink, spool = self._sink, self._spool
         await sink.room()
-        if not image_ids or spool is None:
+        if not images or spool is None:
             return
-        sink.in_memory += spool.add(image_ids)
+        sink.in_memory += spool.add(images)
         if sink.in_memory > sink.sizes.memory:
             sink.in_memory -= spool.in_memory
             await to_thread.run_sync(spool.spill)

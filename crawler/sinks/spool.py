@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, Any, Generic, Self, TypeVar, cast
 
 from crawler.errors import Fatal
-from crawler.model import ImageId
+from crawler.model import Image
 from crawler.sinks.encoding import Encoding, Origin, PartWriter
 
 ChunkT = TypeVar("ChunkT")
@@ -45,12 +45,12 @@ class Spool(Generic[ChunkT]):
         self._chunks: list[ChunkT] = []
         self._file: IO[bytes] | None = None
 
-    def add(self, image_ids: Sequence[ImageId]) -> int:
+    def add(self, images: Sequence[Image]) -> int:
         """Keep a page; return its size."""
-        chunk = self._encoding.encode(self.origin, image_ids)
+        chunk = self._encoding.encode(self.origin, images)
         size = self._encoding.size(chunk)
         self._chunks.append(chunk)
-        self.rows += len(image_ids)
+        self.rows += len(images)
         self.bytes += size
         self.in_memory += size
         return size

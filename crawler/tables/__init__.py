@@ -6,10 +6,13 @@ killed next is committed by whoever asks for it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from crawler.errors import Fatal
+from crawler.model import RowKind
 from crawler.runs.documents import Manifest
+from crawler.sinks.encoding import FIELDS
 from crawler.store import Store
 
 
@@ -22,7 +25,10 @@ class Table(Protocol):
     copies: bool
 
     def check(self) -> None:
-        """Raise if the table cannot be opened and could not be made either. Before the first request."""
+        """Raise if the table cannot be opened and could not be made either, or is one of other rows.
+
+        Before the first request.
+        """
         ...
 
     def has(self, run_id: str) -> bool:
@@ -32,3 +38,14 @@ class Table(Protocol):
     def add(self, store: Store, manifest: Manifest, parts: Sequence[str]) -> None:
         """Commit the parts of a run, given by their names on this machine or as s3://…, marked with its status."""
         ...
+
+
+def require_columns(table: str, names: Iterable[str], rows: RowKind) -> None:
+    """Raise `Fatal` if a table that has these columns cannot take rows of this kind. `table` is the option with it."""
+    has = set(names)
+    if missing := [name for name, _, _ in FIELDS[rows] if name not in has]:
+        raise Fatal(
+            "TableFailed",
+            f"{table}: has no column {missing[0]}, so it is not a table of --rows {rows}: name another one, which is "
+            "made with the first run",
+        )

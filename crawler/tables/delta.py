@@ -11,9 +11,11 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from crawler.errors import Fatal
+from crawler.model import RowKind
 from crawler.runs.documents import Manifest
-from crawler.sinks.parquet import SCHEMA
+from crawler.sinks.columns import COLUMNS
 from crawler.store import Store
+from crawler.tables import require_columns
 
 _BATCH_ROWS = 1 << 16
 
@@ -23,13 +25,19 @@ class Delta:
 
     copies = True
 
-    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+    def __init__(self, uri: str, options: Mapping[str, str], rows: RowKind = RowKind.IDS) -> None:
         self._uri = uri
         self._options = dict(options)
+        self._rows = rows
 
     def check(self) -> None:
         """See `Table`."""
-        self.has("")
+        with self._told():
+            try:
+                table = _table(self._uri, self._options)
+            except TableNotFoundError:
+                return
+            require_columns(f"--delta {self._uri}", (field.name for field in table.schema().fields), self._rows)
 
     def has(self, run_id: str) -> bool:
         """See `Table`."""
@@ -45,7 +53,8 @@ class Delta:
         https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
         """
         with self._told():
-            reader = pa.RecordBatchReader.from_batches(SCHEMA, _batches(parts))
+            schema = COLUMNS[self._rows].schema
+            reader = pa.RecordBatchReader.from_batches(schema, _batches(parts, schema))
             marks = {
                 "crawler.run-id": manifest.run,
                 "crawler.status": manifest.status,
@@ -65,7 +74,7 @@ class Delta:
     def _told(self) -> Generator[None]:
         try:
             yield
-        except TableNotFoundError:
+        except (TableNotFoundError, Fatal):
             raise
         # delta-rs raises its own errors, and those of Arrow and of the file system.
         except Exception as error:
@@ -80,8 +89,8 @@ def _application(run_id: str) -> str:
     return f"crawler/{run_id}"
 
 
-def _batches(parts: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _batches(parts: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for part in parts:
         with pq.ParquetFile(part) as file:
             for batch in file.iter_batches(_BATCH_ROWS):
-                yield from pa.Table.from_batches([batch]).cast(SCHEMA).to_batches()
+                yield from pa.Table.from_batches([batch]).cast(schema).to_batches()

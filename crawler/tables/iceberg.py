@@ -14,9 +14,11 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table as PyIcebergTable
 
 from crawler.errors import Fatal, UsageError
+from crawler.model import RowKind
 from crawler.runs.documents import Manifest
-from crawler.sinks.parquet import SCHEMA
+from crawler.sinks.columns import COLUMNS
 from crawler.store import Store
+from crawler.tables import require_columns
 
 #: Snapshot properties, in the table's own history.
 RUN_ID, STATUS, MANIFEST = "crawler.run-id", "crawler.status", "crawler.manifest"
@@ -27,20 +29,26 @@ class Iceberg:
 
     copies = False
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, rows: RowKind = RowKind.IDS) -> None:
         catalog, separator, table = name.partition(":")
         if not (catalog and separator and "." in table):
             raise UsageError(f"--iceberg {name}: write it as catalog:namespace.table")
         self._name = name
         self._catalog_name = catalog
         self._table_name = table
+        self._rows = rows
 
     def check(self) -> None:
         """See `Table`."""
         with self._told():
             namespace = self._table_name.rpartition(".")[0]
-            if not self._catalog().namespace_exists(namespace):
+            catalog = self._catalog()
+            if not catalog.namespace_exists(namespace):
                 raise Fatal("TableFailed", f"--iceberg {self._name}: the catalog has no namespace {namespace}")
+            try:
+                self._require_columns(catalog.load_table(self._table_name))
+            except NoSuchTableError:
+                return
 
     def has(self, run_id: str) -> bool:
         """See `Table`."""
@@ -54,7 +62,8 @@ class Iceberg:
     def add(self, store: Store, manifest: Manifest, parts: Sequence[str]) -> None:
         """See `Table`. Files that the table has already are refused: also when their snapshot has expired."""
         with self._told():
-            table = self._catalog().create_table_if_not_exists(self._table_name, schema=SCHEMA)
+            table = self._catalog().create_table_if_not_exists(self._table_name, schema=COLUMNS[self._rows].schema)
+            self._require_columns(table)
             if _has(table, manifest.run):
                 return
             marks = {
@@ -64,6 +73,9 @@ class Iceberg:
             }
             if parts:
                 table.add_files(list(parts), snapshot_properties=marks)
+
+    def _require_columns(self, table: PyIcebergTable) -> None:
+        require_columns(f"--iceberg {self._name}", (field.name for field in table.schema().fields), self._rows)
 
     def _catalog(self) -> Catalog:
         return load_catalog(self._catalog_name)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from crawler.aws import AwsRegistries
-from crawler.model import Account, Fetch, ImageStatus, TagStatus, Target, Warn
+from crawler.model import Account, Fetch, ImageStatus, RowKind, TagStatus, Target, Warn
 from crawler.retry import RetryPolicy
 from tests.aws.server import Handler, Reply, Request, Server, answer, assumed, serving
 
@@ -40,6 +40,7 @@ async def registries_at(
     handler: Handler,
     monkeypatch: pytest.MonkeyPatch,
     *,
+    rows: RowKind = RowKind.IDS,
     page_size: int = 1000,
     tag_status: TagStatus = TagStatus.ANY,
     image_status: ImageStatus = ImageStatus.ANY,
@@ -51,6 +52,7 @@ async def registries_at(
         async with AwsRegistries(
             policy=AT_ONCE,
             warn=warn,
+            rows=rows,
             page_size=page_size,
             tag_status=tag_status,
             image_status=image_status,

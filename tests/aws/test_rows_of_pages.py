@@ -7,7 +7,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crawler.aws.ecr import image_ids
+from crawler.aws.answers import image_ids
 from crawler.model import Verbatim
 from crawler.rows import encode
 

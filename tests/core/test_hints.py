@@ -6,18 +6,22 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawler.crawl import Limits
+from crawler.crawl import Crawl, Limits
 from crawler.errors import Gone, Throttled, UsageError
+from crawler.governor import Governor, of_target
 from crawler.hints import LONG, Expected, Hints, Memory, Unfit
 from crawler.hints_file import local_hints
-from crawler.model import Account, Chain, Outcome, Result, Split, Target, Unit
+from crawler.ledger import Ledger
+from crawler.model import Account, Chain, Outcome, Result, RowKind, Split, Target, Unit
 from crawler.pace import Quota
-from tests.fakes import Rehearsal, Tree, World, image, run, small_tree
+from crawler.wanted import Filter
+from tests.fakes import LONGEST, ListSink, Rehearsal, Tree, World, image, run, small_tree
 
 A, B = Account("1" * 12), Account("2" * 12)
 ID = A.account_id
@@ -34,7 +38,7 @@ def learned(*targets: tuple[Target, dict[str, int]], rate: Quota | None = None) 
         memory = Memory()
         for name, pages in repositories.items():
             memory.listed(name, listed(pages))
-        memory.learned(None, rate)
+        memory.learned({"DescribeRepositories": None, "ListImages": rate})
         hints.keep(target, memory, whole=True)
     return hints
 
@@ -264,3 +268,30 @@ def test_an_unfit_file_is_told_and_replaced_only_if_it_is_ours(
 def test_a_file_that_cannot_be_read_is_told_before_the_crawl(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         use(tmp_path, 1)
+
+
+def test_rates_are_those_of_what_lists_the_rows() -> None:
+    """Each operation has a rate of its own at AWS: what ListImages was granted says nothing of DescribeImages."""
+    fast, slow = Quota(1000.0, 1000.0), Quota(1.0, 1.0)
+    hints = Hints([ID], "", RowKind.DETAILS)
+    memory = Memory(rates={"ListImages": slow, "DescribeImages": fast}, pages=100)
+    assert memory.seconds(RowKind.DETAILS) < memory.seconds()
+    hints.keep(EAST, memory, whole=True)
+    assert hints.seconds(A) == memory.seconds(RowKind.DETAILS)
+    asked: list[tuple[str, str]] = []
+
+    def governors(**how: Any) -> tuple[Governor, Governor]:
+        asked.append(how["operations"])
+        listing, images = of_target(**how)
+        assert images.pace.quota == how["known"].get(how["operations"][1])
+        return listing, images
+
+    async def main() -> None:
+        world = World({(ID, "east"): small_tree("a")})
+        settings: dict[str, Any] = {"limits": Limits(), "policy": LONGEST, "wanted": Filter()}
+        crawl = Crawl(world, ListSink(), Ledger(), rows=RowKind.DETAILS, hints=hints, governors=governors, **settings)
+        await crawl.accounts([A])
+
+    run(main)
+    assert asked == [("DescribeRepositories", "DescribeImages")]
+    assert hints.of(EAST).rates.keys() == {"ListImages", "DescribeImages"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crawler.ledger import FAILURES_KEPT, Ledger, line
 from crawler.model import COMPLETE, Account, Chain, ImageId, Outcome, Result, Target, Unit
-from crawler.rows import encode, to_line
+from crawler.rows import encode, encode_details, to_line
 from tests.fakes import run
 
 KEYS = ["registryId", "region", "repositoryName", "imageDigest", "imageTag"]
@@ -46,6 +46,17 @@ def test_any_text_comes_back_as_it_was(
         assert list(row.values()) == [
             registry_id, region, repository, image_id["imageDigest"], image_id.get("imageTag"),
         ]  # fmt: skip
+
+
+@given(names, names, names, st.lists(st.fixed_dictionaries({"imageDigest": names, "imageTags": st.lists(names)})))
+def test_details_of_any_text_come_back_as_they_were(
+    registry_id: str, region: str, repository: str, images: list[dict[str, object]]
+) -> None:
+    encoded = encode_details(registry_id, region, repository, images)
+    assert encoded.isascii()
+    head = {"registryId": registry_id, "region": region, "repositoryName": repository}
+    rows = [json.loads(text) for text in encoded.decode("ascii").splitlines()]
+    assert [list(row.items()) for row in rows] == [[*head.items(), *image.items()] for image in images]
 
 
 #: Values that look like what the encoder of whole pages counts and replaces.

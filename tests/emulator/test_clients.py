@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -63,6 +64,56 @@ def test_default_page_is_a_hundred(caller: Any) -> None:
     assert [len(p["repositories"]) for p in ecr.get_paginator("describe_repositories").paginate()] == [100, 100, 30]
     answer = ecr.list_images(repositoryName="bulk/r001")
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+def described(ecr: Any, name: str, size: int | None = None, **asked: Any) -> list[dict[str, Any]]:
+    pages = ecr.get_paginator("describe_images").paginate(
+        repositoryName=name, PaginationConfig={"PageSize": size}, **asked
+    )
+    return [each for page in pages for each in page["imageDetails"]]
+
+
+def as_botocore_has_it(told: dict[str, Any]) -> dict[str, Any]:
+    times = ("imagePushedAt", "lastRecordedPullTime", "lastArchivedAt", "lastActivatedAt")
+    return {key: datetime.fromtimestamp(value, UTC) if key in times else value for key, value in told.items()}
+
+
+@pytest.mark.parametrize("tag_status", ["ANY", "TAGGED", "UNTAGGED"])
+@pytest.mark.parametrize("image_status", ["ANY", "ACTIVE", "ARCHIVED", "ACTIVATING"])
+@pytest.mark.parametrize("size", [1000, 333])
+def test_boto3_describes_the_whole_truth(
+    caller: Any, estate: Estate, tag_status: str, image_status: str, size: int
+) -> None:
+    ecr = caller.client("ecr", keys=caller.assume(ONE))
+    asked = {"tagStatus": tag_status, "imageStatus": image_status}
+    for name in ("team/api", "team/odd", "team/none"):
+        truth = [image for _, image in estate.details(tag_status=tag_status, image_status=image_status)
+                 if image["repositoryName"] == name]  # fmt: skip
+        assert described(ecr, name, size, filter=asked) == [as_botocore_has_it(image) for image in truth]
+
+
+def test_details_are_of_the_same_images_as_ids(caller: Any) -> None:
+    ecr = caller.client("ecr", keys=caller.assume(ONE))
+    for name in ("team/api", "team/odd"):
+        details = described(ecr, name)
+        assert details, "and without imageStatus archived ones are missing from both"
+        assert {image["imageStatus"] for image in details} == {"ACTIVE"}
+        ids = [(image["imageDigest"], tag) for image in details for tag in image.get("imageTags", [None])]
+        assert ids == list(images(ecr, name))
+    assert len(ecr.describe_images(repositoryName="team/api")["imageDetails"]) == 100
+
+
+def test_images_are_described_by_name(caller: Any) -> None:
+    ecr = caller.client("ecr", keys=caller.assume(ONE))
+    both = [{"imageTag": "latest"}, {"imageDigest": "sha256:" + "a" * 64}, {"imageTag": "old"}]
+    found = ecr.describe_images(repositoryName="team/odd", imageIds=both)["imageDetails"]
+    assert [image["imageDigest"][-1] for image in found] == ["a", "c"]
+    with pytest.raises(ClientError, match="ImageNotFoundException"):
+        ecr.describe_images(repositoryName="team/odd", imageIds=[{"imageTag": "none"}])
+    with pytest.raises(ClientError, match=r"InvalidParameterException.*excludes"):
+        ecr.describe_images(repositoryName="team/odd", imageIds=both, maxResults=5)
+    with pytest.raises(ClientError, match=r"InvalidParameterException.*maxResults"):
+        ecr.describe_images(repositoryName="team/odd", maxResults=1001)
 
 
 def test_described_repository(caller: Any) -> None:

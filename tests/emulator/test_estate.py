@@ -30,6 +30,23 @@ def test_pages_of_a_series_are_its_rows(count: int, mix: Mix, wanted: Filter, si
     assert [(i["imageDigest"], i.get("imageTag")) for i in page] == truth[start : start + size]
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 3500), MIXES, FILTERS, st.integers(1, 1000), st.data())
+def test_images_of_a_series_are_those_of_its_rows(
+    count: int, mix: Mix, wanted: Filter, size: int, data: st.DataObject
+) -> None:
+    series = Series("key", count, mix)
+    truth = list(dict.fromkeys(digest for digest, _ in series.rows(wanted)))
+    assert series.number(wanted) == len(truth)
+    start = data.draw(st.integers(0, len(truth)))
+    images = series.described(wanted, start, size)
+    assert [image.digest for image in images] == truth[start : start + size]
+    listed = Listed(tuple(images))
+    assert listed.number(wanted) == len(images)
+    tags = {(image.digest, tag) for image in listed.described(wanted, 0, size) for tag in image.tags or [None]}
+    assert tags <= set(series.rows(wanted))
+
+
 @given(st.text(min_size=1, alphabet=st.characters(exclude_categories=())))
 def test_listed_images_may_have_any_tag(tag: str) -> None:
     page = json.loads(b"[" + Listed((Image("sha256:1", (tag,)),)).page(Filter(), 0, 10) + b"]")

@@ -12,14 +12,16 @@ from collections.abc import Callable
 from botocore.session import Session
 
 from crawler.accounts import AccountsFile, load
+from crawler.aws import answers
 from crawler.aws.api import read
-from crawler.aws.ecr import _repositories, image_ids
 from crawler.aws.errors import translate
 from crawler.aws.exchange import Response
 from crawler.errors import CrawlError, Transient, UsageError
 from crawler.hints import Hints, Unfit
-from crawler.rows import encode
+from crawler.model import RowKind
+from crawler.rows import encode, encode_details
 from crawler.runs.documents import Claim, Manifest, Record
+from crawler.sinks.columns import COLUMNS
 
 _SESSION = Session()
 _RESULTS = [
@@ -51,7 +53,7 @@ def told(error: CrawlError) -> None:
 def images(data: bytes) -> None:
     """Read as a page of image IDs, and written as rows: one line for each, which say the same."""
     try:
-        page = image_ids(data)
+        page = answers.image_ids(data)
     except Transient as error:
         told(error)
         return
@@ -64,9 +66,23 @@ def images(data: bytes) -> None:
     ]
 
 
+def details(data: bytes) -> None:
+    """Read as a page of details, and written as rows and as columns: one for each image."""
+    try:
+        page = answers.image_details(data)
+    except Transient as error:
+        told(error)
+        return
+    rows = encode_details("1" * 12, "eu-west-1", "team/app", page.items)
+    assert rows.isascii()
+    written = [json.loads(row) for row in rows.split(b"\n")[:-1]]
+    assert [list(row.items())[3:] for row in written] == [list(image.items()) for image in page.items]
+    assert COLUMNS[RowKind.DETAILS].batch(page.items).num_rows == len(page.items)
+
+
 def repositories(data: bytes) -> None:
     try:
-        page = _repositories(data)
+        page = answers.repositories(data)
     except Transient as error:
         told(error)
         return
@@ -114,7 +130,7 @@ def documents(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (accounts, images, repositories, errors, results, hints, documents)
+    target.__name__: target for target in (accounts, images, details, repositories, errors, results, hints, documents)
 }
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
 from crawler.errors import UsageError
+from crawler.model import RowKind
 from crawler.runs.documents import Claim, Manifest, Record
 from crawler.sinks.parts import Part
 
@@ -50,3 +52,12 @@ def test_what_is_no_document_is_refused(kind: Any, data: bytes) -> None:
 def test_a_later_version_asks_for_the_newer_program() -> None:
     with pytest.raises(UsageError, match="use the newer program"):
         Manifest.decode("where", b'{"version": 99}')
+
+
+def test_rows_of_a_kind_that_is_not_known_are_refused() -> None:
+    manifest = next(document for document in WRITTEN if isinstance(document, Manifest))
+    assert manifest.kind is RowKind.IDS, "as of all runs before rows had kinds"
+    assert replace(manifest, settings={"rows": "details"}).kind is RowKind.DETAILS
+    for later in ("layers", None, ["ids"]):
+        with pytest.raises(UsageError, match="run run: this program knows no rows of the kind"):
+            assert replace(manifest, settings={"rows": later}).kind

@@ -144,3 +144,14 @@ def test_a_unit_fails_one_check_exactly_if_it_counts_as_missing(result: Result) 
     missing = result.outcome not in COMPLETE and result.code != "NotReached"
     assert len(failures) == missing
     assert all(check.fix for check in failures)
+
+
+def test_details_are_checked_by_their_own_operation(program: Program) -> None:
+    made = estate(deny=("ecr:DescribeImages",))
+    code, checks, stats = examined(program, made, "--account", "name-*", "--rows", "details")
+    assert code == 3
+    assert counted(checks)["DescribeImages", "ok"] == 2
+    (check,) = failed(checks)
+    assert (check["check"], check["accountId"]) == ("DescribeImages", TWO)
+    assert "Give the role ecr:DescribeImages" in check["fix"]
+    assert "ecr:ListImages" not in stats["requests"]

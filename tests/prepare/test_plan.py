@@ -86,3 +86,18 @@ def test_hints_that_are_not_there_are_wrong_usage(program: Program, start: Any) 
         done = program.run("plan", "--accounts", "accounts.yaml", "--hints", "nowhere")
     assert done.returncode == 2
     assert b"--hints nowhere: there is no such file" in done.stderr
+
+
+def test_details_are_planned_by_their_own_requests(program: Program, start: Any) -> None:
+    made = estate()
+    sizes = ["--rows", "details", "--page-size", "10"]
+    with running(made) as emulator:
+        start(emulator, made)
+        crawled = program.run("--accounts", "accounts.yaml", "--account", "name-*", "--hints", "hints", *sizes)
+        spent = emulator.stats()["requests"]
+        code, plan = planned(program, "--hints", "hints", *sizes)
+    assert (crawled.returncode, code) == (0, 0)
+    assert plan["requests"]["ecr:DescribeImages"] == spent["ecr:DescribeImages"]
+    least, most = plan["rows"]
+    assert least <= len(crawled.stdout.splitlines()) <= most
+    assert "ecr:ListImages" not in {**plan["requests"], **spent}

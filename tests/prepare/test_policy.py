@@ -17,7 +17,7 @@ from moto import mock_aws
 
 from crawler.cli import app
 from crawler.errors import UsageError
-from crawler.model import Identity
+from crawler.model import Identity, RowKind
 from crawler.policies import Access, Grant, grants
 from crawler.policies.needs import HUB
 
@@ -96,7 +96,7 @@ def test_units_are_listed_by_unit(capsys: pytest.CaptureFixture[str], file: Path
 def test_a_policy_that_would_be_too_long_names_roles_in_any_account() -> None:
     for count, named in ((100, 100), (1000, 1)):
         arns = [f"arn:aws:iam::{number:012}:role/inventory" for number in range(count)]
-        hub, members = grants(Access(Identity(roles=(arn,), external_ids=(None,)), reads=True) for arn in arns)
+        hub, members = grants(Access(Identity(roles=(arn,), external_ids=(None,)), reads=RowKind.IDS) for arn in arns)
         assert len(hub.policy["Statement"][0]["Resource"]) == named
         assert len(json.dumps(hub.policy).replace(" ", "")) <= 6144
         assert len(members.accounts) == count
@@ -111,7 +111,10 @@ IDENTITIES = st.builds(
 )
 
 
-@given(st.lists(st.builds(Access, IDENTITIES, st.booleans(), st.booleans(), st.booleans(), st.booleans()), max_size=8))
+READS = st.sampled_from([None, *RowKind])
+
+
+@given(st.lists(st.builds(Access, IDENTITIES, READS, st.booleans(), st.booleans(), st.booleans()), max_size=8))
 def test_whatever_the_chains_every_step_is_allowed_and_trusted(accesses: list[Access]) -> None:
     found = grants(accesses)
 
@@ -143,7 +146,7 @@ def test_whatever_the_chains_every_step_is_allowed_and_trusted(accesses: list[Ac
                 )
             here = role
         reading = grant_of(here, access.identity.profile).policy
-        assert allows(reading, "ecr:ListImages") >= access.reads
+        assert access.reads is None or allows(reading, f"ecr:{access.reads.operation}")
         assert allows(reading, "account:ListRegions") >= access.finds_regions
         assert allows(reading, "organizations:ListAccountsForParent") >= access.lists_units
     allowed = {
@@ -152,7 +155,8 @@ def test_whatever_the_chains_every_step_is_allowed_and_trusted(accesses: list[Ac
         for statement in grant.policy["Statement"]
         for action in statement["Action"]
     }  # fmt: skip
-    assert ("ecr:ListImages" in allowed) == any(access.reads for access in accesses)
+    for rows in RowKind:
+        assert (f"ecr:{rows.operation}" in allowed) == any(access.reads is rows for access in accesses)
 
 
 ORGANIZATION = "organization: {member_role: team/inventory, external_id: an-id}\n"
@@ -213,3 +217,9 @@ def test_what_cannot_be_used_says_what_to_write(
     file.write_text(ORGANIZATION)
     with pytest.raises(UsageError, match=re.escape(said)):
         printed(capsys, file, *options)
+
+
+def test_details_want_another_right_in_its_place(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    file.write_text(ORGANIZATION)
+    (members,) = json.loads(printed(capsys, file, "--of", "members", "--rows", "details"))
+    assert members["policy"]["Statement"][0]["Action"] == ["ecr:DescribeRepositories", "ecr:DescribeImages"]
