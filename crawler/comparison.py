@@ -10,6 +10,7 @@ from anyio import to_thread
 
 from crawler.diff import Compared, Side, compare
 from crawler.publication import opened
+from crawler.runs.documents import Manifest
 from crawler.runs.publish import published
 from crawler.sinks.output import Output
 from crawler.store import Store
@@ -27,15 +28,15 @@ async def write_changes(
     with Output(to) as file, tempfile.TemporaryDirectory() as folder:
         changes = Path(folder, "changes")
         async with opened(output, writes=False) as store:
-            before = await _side(store, earlier, Path(folder, "earlier"))
-            after = await _side(store, later, Path(folder, "later"))
+            before = await side(store, await published(store, earlier), Path(folder, "earlier"))
+            after = await side(store, await published(store, later), Path(folder, "later"))
             compared = await to_thread.run_sync(compare, before, after, changes, output_format)
         await to_thread.run_sync(_copy, changes, file)
     return compared
 
 
-async def _side(store: Store, run_id: str, folder: Path) -> Side:
-    manifest = await published(store, run_id)
+async def side(store: Store, manifest: Manifest, folder: Path) -> Side:
+    """A run as local files; those of a bucket are copied into `folder`, which is made."""
     folder.mkdir()  # noqa: ASYNC240  (of a temporary folder)
     names = [manifest.ledger, *(part.path for part in manifest.parts)]
     ledger, *parts = [await _local(store, name, folder) for name in names]

@@ -12,6 +12,7 @@ from crawler.sinks import Sink
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
+from crawler.timeline import Timeline
 
 
 class AlreadyPublished(Exception):
@@ -37,7 +38,7 @@ class Destination(Protocol):
         """Pass on the results of units that earlier attempts have brought to an end."""
         ...
 
-    async def publish(self, status: str, ledger: Ledger) -> None:
+    async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:
         """Let appear what was taken, all at once. `status` is as in the report."""
         ...
 
@@ -72,7 +73,7 @@ class StreamDestination:
     async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
         """See `Destination`. There are no earlier attempts."""
 
-    async def publish(self, status: str, ledger: Ledger) -> None:  # noqa: ARG002
+    async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:  # noqa: ARG002
         """See `Destination`."""
         self._output.publish()
 

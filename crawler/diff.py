@@ -9,7 +9,8 @@ for, must not look like a deletion.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -105,11 +106,18 @@ def compare(earlier: Side, later: Side, file: Path, output_format: Literal["ndjs
 
     Columns: `change` (added, removed, retagged), the five of a row, and `previousDigest`, which a retagged tag had.
     """
+    with database() as opened:
+        return _compare(opened, earlier, later, file, output_format)
+
+
+@contextmanager
+def database() -> Generator[duckdb.DuckDBPyConnection]:
+    """A database that is gone afterwards, with local files for what exceeds its memory. Its failures are `Fatal`."""
     try:
-        with tempfile.TemporaryDirectory() as spill, duckdb.connect(":memory:") as database:
-            database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false")
-            database.execute("SET temp_directory = ?", [spill])
-            return _compare(database, earlier, later, file, output_format)
+        with tempfile.TemporaryDirectory() as spill, duckdb.connect(":memory:") as opened:
+            opened.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false")
+            opened.execute("SET temp_directory = ?", [spill])
+            yield opened
     except duckdb.Error as error:
         raise Fatal("DiffFailed", str(error).splitlines()[0]) from error
 

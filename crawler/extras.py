@@ -8,6 +8,7 @@ from crawler.errors import UsageError
 
 _WANT = {
     "lake": "published runs, and all that is in a bucket,",
+    "report": "the page of a run",
     "emulator": "the emulator",
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from typing import Annotated, Literal, Self
 
 import orjson
@@ -77,6 +77,17 @@ class Expected:
 
     pages: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What is known of AWS's bucket for one operation of one target: `rate` tokens a second, `burst` at most."""
+
+    registry_id: str
+    region: str
+    operation: str
+    rate: float
+    burst: float
 
 
 @dataclass(slots=True)
@@ -177,6 +188,15 @@ class Hints:
             longest = nlargest(_MOST_LONG, memory.repositories.items(), key=lambda item: item[1])
             self._known[key] = replace(memory, repositories=dict(longest))
 
+    def slowest(self, most: int) -> list[Rate]:
+        """The slowest rates that are known, `most` of them at most."""
+        rates = (
+            Rate(*_place(key), operation, round(quota.rate, 3), round(quota.burst, 1))
+            for key, memory in self._known.items()
+            for operation, quota in memory.rates.items()
+        )
+        return nsmallest(most, rates, key=lambda rate: rate.rate)
+
     def written(self, pages: int | None) -> bytes:
         """The file. `pages` are those of this run, None if it did not reach its end."""
         total = self.pages if pages is None else pages
@@ -197,6 +217,11 @@ class Hints:
             account = key.partition("/")[0]
             longest[account] = max(longest.get(account, 0.0), memory.seconds(self._rows))
         return longest
+
+
+def _place(key: str) -> tuple[str, str]:
+    registry_id, _, region = key.partition("/")
+    return registry_id, region
 
 
 def _key(target: Target) -> str:

@@ -31,10 +31,14 @@ from crawler.settings import Settings
 from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
 from crawler.standard_error import LAST_WORDS, StandardError, unblocked
+from crawler.timeline import Watch
 from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
 from crawler.wiring import crawl_all, hints_of, registries_of
 
 logger = logging.getLogger(__name__)
+
+#: Learned rates that are published with a run: of the targets that were throttled hardest.
+RATES_KEPT = 50
 
 
 def start(settings: Settings) -> int:
@@ -133,14 +137,16 @@ async def _run(
     logger.info("crawling", extra={"accounts_selected": accounts, **settings.shown()})
     started = datetime.now(UTC)
     stop, ledger = Stop(), Ledger()
+    watch = Watch(ledger)
     failure = await _crawl(
-        settings, file, destination, ledger_file, stop=stop, ledger=ledger, console=console, hints=hints.hints
+        settings, file, destination, ledger_file, stop=stop, watch=watch, console=console, hints=hints.hints
     )
     verdict = partial(verdict_of, settings, stop, ledger, destination)
     status, code, _ = verdict(failure)
     await hints.publish(ledger.totals.pages if code in (COMPLETE, INCOMPLETE) else None)
     if code in (COMPLETE, INCOMPLETE):
-        failure = await _appear(destination, status, ledger)
+        watch.timeline.rates = hints.hints.slowest(RATES_KEPT)
+        failure = await _appear(destination, status, watch)
     if ledger_file:
         failure = _publish(ledger_file) or failure
     ending = Ending(*verdict(failure), started, datetime.now(UTC))
@@ -168,10 +174,10 @@ async def _drained(shown: StandardError | None) -> None:
         await shown.drain()
 
 
-async def _appear(destination: Destination, status: str, ledger: Ledger) -> Fatal | None:
+async def _appear(destination: Destination, status: str, watch: Watch) -> Fatal | None:
     """Let the rows appear; tell what was in the way."""
     try:
-        await destination.publish(status, ledger)
+        await destination.publish(status, watch.ledger, watch.timeline)
     except (CrawlError, BaseExceptionGroup) as error:
         if failure := fatal(error):
             return failure
@@ -196,11 +202,12 @@ async def _crawl(
     ledger_file: Output | None,
     *,
     stop: Stop,
-    ledger: Ledger,
+    watch: Watch,
     console: Console,
     hints: Hints,
 ) -> Fatal | None:
     """Crawl to the end, to the first signal, or to what nothing survives, which is returned. A bug is raised."""
+    ledger = watch.ledger
     try:
         async with (
             stop.listening(),
@@ -220,10 +227,12 @@ async def _crawl(
                 wanted=settings.filter(),
                 rows=settings.rows,
                 hints=hints,
+                governors=watch.governors,
             )
             ledger.send = _both(to_file, to_store)
             await destination.recall(ledger.record)
-            await stop.run(partial(crawl_all, crawl, ledger, settings, file))
+            async with watch.watching():
+                await stop.run(partial(crawl_all, crawl, ledger, settings, file))
             if not stop.signal:
                 _tell_unmatched(crawl, ledger, settings)
     except (CrawlError, BaseExceptionGroup) as error:

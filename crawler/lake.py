@@ -94,6 +94,29 @@ def diff(
     return _run(main)
 
 
+def report(
+    run: Annotated[str, Parameter(help="Id of the run.")],
+    *,
+    output: _Output,
+    to: Annotated[
+        str, Parameter(name=["--to", "-o"], help="File for the page; - for standard output.")
+    ] = "report.html",
+    since: Annotated[
+        str | None,
+        Parameter(help="Id of the run to compare with; the one before, of the same selection, if not given."),
+    ] = None,
+) -> int:
+    """Draw one run as a page of HTML: what is missing, where the images are, when AWS throttled, what changed."""
+    need("lake", "obstore", "pyarrow", "duckdb")
+    need("report", "jinja2", "vl_convert")
+    from crawler.overview.write import write_page  # noqa: PLC0415  (see runs)
+
+    async def main() -> None:
+        await write_page(output, run, to, since)
+
+    return _run(main)
+
+
 def _run(main: Callable[[], Awaitable[None]]) -> int:
     try:
         anyio.run(main)

@@ -91,10 +91,11 @@ def _left(pages: int, seconds: float, expected: Expected) -> str:
         return told
     # A target that is throttled, or the longest chain, may outlast all others: it was begun first.
     left = max(seconds * (expected.pages - pages) / pages, expected.seconds - seconds)
-    return f"{told}, about {_duration(left)} left"
+    return f"{told}, about {duration(left)} left"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the unit in which people would tell it."""
     if seconds < _MINUTES:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

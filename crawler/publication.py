@@ -30,6 +30,7 @@ from crawler.sinks.writer import Send, writing
 from crawler.store import Store
 from crawler.tables import Table
 from crawler.tables.commit import check, commit
+from crawler.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +123,15 @@ class Publication:
         """See `Destination`."""
         await self._journal.recall(record)
 
-    async def publish(self, status: str, ledger: Ledger) -> None:
+    async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:
         """See `Destination`."""
         claim, journal = self.claim, self._journal
-        path = layout.ledger(claim.run, claim.attempt)
+        path, timeline_path = layout.ledger(claim.run, claim.attempt), layout.timeline(claim.run, claim.attempt)
         async with living(self._store, claim):
             parts = await merged(self._store, journal, self._encoding)
             self._ledger_file.seek(0)
             await self._store.put(path, self._ledger_file)
+            await self._store.put(timeline_path, timeline.encode())
             self.manifest = Manifest(
                 run=claim.run,
                 status=status,
@@ -149,6 +151,7 @@ class Publication:
                 settings=claim.settings,
                 program=__version__,
                 failures=[{**fields(failure.first), "units": failure.units} for failure in ledger.failures],
+                timeline=timeline_path,
             )
             await publish(self._store, journal, self.manifest)
             await commit(self._store, self.manifest, self._tables, partial_too=self._publish_partial)

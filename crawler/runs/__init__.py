@@ -4,6 +4,7 @@
     runs/RUN/attempts/00001.alive     rewritten every few seconds while it lives
     runs/RUN/records/00001-000001.ndjson    create-only: these parts hold these units whole
     runs/RUN/ledger-00001.ndjson.gz   the outcome of every unit
+    runs/RUN/timeline-00001.json      requests, refusals and learned rates of the attempt that published, over time
     runs/RUN/manifest.json            create-only, last: the run is published, and it is these parts
     data/date=2026-01-31/run=RUN/     parts; nothing but the manifest gives them a meaning
     hive/parquet/date=2026-01-31/run=RUN/symlink.txt    the same parts, for Athena

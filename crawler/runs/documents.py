@@ -13,6 +13,7 @@ from crawler.errors import UsageError
 from crawler.model import RowKind
 from crawler.runs.layout import VERSION
 from crawler.sinks.parts import Part
+from crawler.timeline import Timeline
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class Manifest:
     """A run is published, and it is these parts. Times are ISO 8601, UTC; `status` is as in the report.
 
     `settings` are as in `Claim`; `targets` and `repositories` count units by outcome, `missing` those that leave
-    something out. `ledger` is a path in the store, and so are `records`.
+    something out. `ledger` is a path in the store, and so are `records` and `timeline`, which older runs have not.
     """
 
     run: str
@@ -76,6 +77,7 @@ class Manifest:
     settings: Mapping[str, Any]
     program: str
     failures: Sequence[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    timeline: str | None = None
     version: int = VERSION
 
     @property
@@ -126,6 +128,11 @@ class Record:
         """From NDJSON. Raises `UsageError` for what is damaged, or of a version newer than this program."""
         head, *units = data.splitlines(keepends=True) or [b""]
         return _checked(cls, where, {**_object(where, head), "units": units})
+
+
+def decode_timeline(where: str, data: bytes) -> Timeline:
+    """From JSON. Raises `UsageError` for what is damaged, or of a version newer than this program."""
+    return _checked(Timeline, where, _object(where, data))
 
 
 def _checked(kind: type[T], where: str, document: dict[str, Any]) -> T:

@@ -66,6 +66,11 @@ def ledger(run_id: str, attempt: int) -> str:
     return f"{run_folder(run_id)}ledger-{attempt:05}.ndjson.gz"
 
 
+def timeline(run_id: str, attempt: int) -> str:
+    """What the attempt did when, if it publishes the run."""
+    return f"{run_folder(run_id)}timeline-{attempt:05}.json"
+
+
 def manifest(run_id: str) -> str:
     """That the run is published."""
     return f"{run_folder(run_id)}manifest.json"
