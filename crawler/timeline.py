@@ -13,6 +13,7 @@ import orjson
 from crawler.governor import Governor, of_target
 from crawler.hints import Rate
 from crawler.ledger import Ledger
+from crawler.model import RowKind
 from crawler.pace import Pace, Quota
 
 #: Intervals kept at most (an even number). Once there are as many, each two become one, and the next are as long.
@@ -84,10 +85,16 @@ class Watch:
         self._paces = WeakSet[Pace]()
 
     def governors(
-        self, *, slots: int, max_rps: float | None, share: float, known: Mapping[str, Quota]
+        self,
+        *,
+        slots: int,
+        max_rps: float | None,
+        share: float,
+        known: Mapping[str, Quota],
+        operations: tuple[str, str] = RowKind.IDS.operations,
     ) -> tuple[Governor, Governor]:
         """See `of_target`."""
-        listing, images = of_target(slots=slots, max_rps=max_rps, share=share, known=known)
+        listing, images = of_target(slots=slots, max_rps=max_rps, share=share, known=known, operations=operations)
         self._paces.add(listing.pace)
         self._paces.add(images.pace)
         return listing, images

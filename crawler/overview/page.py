@@ -69,6 +69,7 @@ def page(figures: Figures) -> bytes:
             totals=figures.totals,
             bytes=sum(part.bytes for part in figures.manifest.parts),
             share=share,
+            operations=figures.manifest.kind.operations,
             causes=causes,
             unexplained=figures.manifest.missing - sum(cause.units for cause in causes),
             tree=treemap(figures.leaves, _tree_alt(figures.leaves)) if figures.leaves else None,

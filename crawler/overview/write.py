@@ -53,7 +53,7 @@ async def write_page(output: str, run_id: str, to: str, since: str | None) -> Fi
 async def _run_before(store: Store, manifest: Manifest) -> Manifest | None:
     """The run before this one, as ids sort (by date, as all ids do that are made up here), of the same selection.
 
-    The accounts file may have changed: repositories are compared that both runs have listed.
+    The accounts file may have changed, and the kind of rows: what both runs have listed is compared by image IDs.
     """
     earlier = [run_id for run_id in await store.folders(layout.RUNS) if run_id < manifest.run]
     for run_id in reversed(earlier[-_LOOKED_AT:]):
@@ -64,7 +64,7 @@ async def _run_before(store: Store, manifest: Manifest) -> Manifest | None:
 
 
 def _filters(manifest: Manifest) -> Mapping[str, Any]:
-    return {name: value for name, value in manifest.settings.items() if name != "accounts"}
+    return {name: value for name, value in manifest.settings.items() if name not in ("accounts", "rows")}
 
 
 async def _timeline(store: Store, manifest: Manifest) -> Timeline | None:

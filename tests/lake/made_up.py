@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 
 from crawler.hints import Rate
 from crawler.ledger import fields, line
-from crawler.model import Account, Chain, Outcome, Result, Unit
+from crawler.model import Account, Chain, Outcome, Result, RowKind, Unit
 from crawler.runs import layout
 from crawler.runs.documents import Manifest
-from crawler.sinks.parquet import SCHEMA
+from crawler.sinks.columns import COLUMNS
 from crawler.sinks.parts import Part
 from crawler.timeline import Interval, Timeline
 
+SCHEMA = COLUMNS[RowKind.IDS].schema
 REGIONS = ["us-east-1", "eu-west-1", "eu-central-1", "ap-southeast-2"]
 TEAMS = ["payments", "web", "platform", "data", "search", "mobile", "risk", "logistics", "identity", "media"]
 WHEN = datetime(2026, 1, 31, 2, tzinfo=UTC)
