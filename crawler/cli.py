@@ -185,6 +185,10 @@ def crawl(
     verbose: Annotated[
         int, Parameter(name=["--verbose", "-v"], count=True, group=_SHOWN, help="Say more; -vv says every detail.")
     ] = 0,
+    otel: Annotated[
+        bool,
+        Parameter(group=_SHOWN, help="Send metrics and traces to the OpenTelemetry collector that OTEL_… names."),
+    ] = False,
     quiet: Annotated[bool, Parameter(group=_SHOWN, help="Show no progress and no summary.")] = False,
 ) -> int:
     """Crawl."""
@@ -225,8 +229,11 @@ def crawl(
         attempts=attempts,
         page_timeout=page_timeout,
         target_timeout=target_timeout,
+        otel=otel,
         quiet=quiet,
     )
+    if otel:
+        need("otel", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
     if settings.publishes:
         need("lake", "obstore", "pyarrow", *["pyiceberg"] * bool(iceberg), *["deltalake"] * bool(delta))
     return job.start(settings)

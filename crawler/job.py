@@ -12,8 +12,10 @@ from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanag
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import anyio
+from anyio import to_thread
 from rich.console import Console
 
 from crawler import __version__
@@ -34,6 +36,9 @@ from crawler.standard_error import LAST_WORDS, StandardError, unblocked
 from crawler.timeline import Watch
 from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
 from crawler.wiring import crawl_all, hints_of, registries_of
+
+if TYPE_CHECKING:
+    from crawler.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -136,10 +141,19 @@ async def _run(
     accounts = "an organization" if file.organization else len(file.accounts)
     logger.info("crawling", extra={"accounts_selected": accounts, **settings.shown()})
     started = datetime.now(UTC)
-    stop, ledger = Stop(), Ledger()
+    telemetry = _telemetry(settings)
+    stop, ledger = Stop(), Ledger(tell=telemetry.record if telemetry else None)
     watch = Watch(ledger)
     failure = await _crawl(
-        settings, file, destination, ledger_file, stop=stop, watch=watch, console=console, hints=hints.hints
+        settings,
+        file,
+        destination,
+        ledger_file,
+        stop=stop,
+        watch=watch,
+        console=console,
+        hints=hints.hints,
+        telemetry=telemetry,
     )
     verdict = partial(verdict_of, settings, stop, ledger, destination)
     status, code, _ = verdict(failure)
@@ -163,10 +177,20 @@ async def _run(
                 if said := destination.published():
                     console.print(said, markup=False, highlight=False, soft_wrap=True)
         await _drained(shown)
+        if telemetry:
+            await to_thread.run_sync(telemetry.close, abandon_on_cancel=True)
     if stop.signal or failure:
         # A look-up or a write may hang in a thread for minutes yet, and the interpreter would wait for it.
         os._exit(ending.exit_code)
     return ending.exit_code
+
+
+def _telemetry(settings: Settings) -> Telemetry | None:
+    if not settings.otel:
+        return None
+    from crawler.telemetry import otlp  # noqa: PLC0415  (its libraries are an extra)
+
+    return otlp(settings.rows.operations)
 
 
 async def _drained(shown: StandardError | None) -> None:
@@ -205,6 +229,7 @@ async def _crawl(
     watch: Watch,
     console: Console,
     hints: Hints,
+    telemetry: Telemetry | None,
 ) -> Fatal | None:
     """Crawl to the end, to the first signal, or to what nothing survives, which is returned. A bug is raised."""
     ledger = watch.ledger
@@ -219,7 +244,7 @@ async def _crawl(
             registries_of(settings, ledger.warn) as registries,
         ):
             crawl = Crawl(
-                registries,
+                telemetry.watch(registries) if telemetry else registries,
                 sink,
                 ledger,
                 limits=settings.limits(),

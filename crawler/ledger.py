@@ -60,11 +60,17 @@ class Failure:
 class Ledger:
     """Takes every result once. `send` gets each line as bytes (None: no file is wanted, only the sums).
 
+    `tell` is called with each result, after it was counted and before its line is written.
     `running` are the chains of the units that have begun and not ended, by id.
     """
 
-    def __init__(self, send: Callable[[bytes], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes], Awaitable[None]] | None = None,
+        tell: Callable[[Result], None] | None = None,
+    ) -> None:
         self.send = send
+        self._listener = tell
         self.totals = Totals()
         self.running: dict[int, Chain] = {}
         self._failures: dict[Hashable, Failure] = {}
@@ -99,6 +105,8 @@ class Ledger:
             totals.stopped += 1
         elif result.outcome not in COMPLETE:
             self._keep(result)
+        if self._listener:
+            self._listener(result)
         _tell(result)
         if self.send is not None:
             with anyio.move_on_after(LAST_WORDS, shield=True):

@@ -68,20 +68,6 @@ class Pages:
         return self._ledger.failures
 
 
-class _Told(Ledger):
-    """A ledger that hands each result on."""
-
-    def __init__(self, tell: Callable[[Result], None] | None) -> None:
-        super().__init__()
-        self._tell = tell
-
-    async def record(self, result: Result) -> None:
-        """See `Ledger`."""
-        await super().record(result)
-        if self._tell:
-            self._tell(result)
-
-
 class _Rows:
     def __init__(self, target: Target, repository: str, send: MemoryObjectSendStream[ImagePage]) -> None:
         self._target = target
@@ -163,7 +149,7 @@ async def crawl(
     leave_to_the_caller()
     file = open_accounts(settings.accounts, settings.account, settings.account_tag)
     send, received = anyio.create_memory_object_stream[ImagePage](0)
-    ledger = _Told(on_result)
+    ledger = Ledger(tell=on_result)
     pages = Pages(received, ledger)
     raised: Exception | None = None
     try:

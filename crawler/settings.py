@@ -48,6 +48,7 @@ class Settings:
     attempts: int = 20
     page_timeout: float = 900.0
     target_timeout: float = 6 * 3600.0
+    otel: bool = False
     quiet: bool = False
 
     def limits(self) -> Limits:
