@@ -23,7 +23,7 @@ from crawler.settings import Settings
 from crawler.wiring import hints_text
 
 #: Bytes of a row with names of usual length; 71 of them are its digest, or twice that.
-ROW_BYTES = {RowKind.IDS: 200, RowKind.DETAILS: 700}
+ROW_BYTES = {RowKind.IDS: 200, RowKind.DETAILS: 570}
 
 
 class _Surveyed(Narrowed):
