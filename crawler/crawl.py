@@ -19,6 +19,7 @@ from crawler.ledger import Ledger
 from crawler.listing import list_parts
 from crawler.model import (
     INTERRUPTED,
+    PUBLIC_REGION,
     Account,
     Chain,
     Fetch,
@@ -144,7 +145,11 @@ class Crawl:
                 for region in dict.fromkeys(filter(self._wanted.region, regions))
                 for registry_id in registry_ids
             )
-            return Outcome.OK if regions else Outcome.REGION_DISABLED
+            if account.public and self._wanted.region(PUBLIC_REGION):
+                enabled.add(PUBLIC_REGION)  # as it is for everyone
+                self.regions.see(enabled)
+                targets.append(Target.of_public(account))
+            return Outcome.OK if regions or targets else Outcome.REGION_DISABLED
 
         result, _ = await self._settle(Unit(account, account.account_id), find_targets)
         if result.outcome is Outcome.OK:

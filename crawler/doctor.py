@@ -17,7 +17,7 @@ from rich.text import Text
 from crawler.accounts import AccountsFile
 from crawler.errors import Fatal
 from crawler.ledger import Ledger
-from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Outcome, Result, RowKind
+from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, PUBLIC, Outcome, Result, RowKind
 from crawler.rehearsal import FirstOfAll, Narrowed, rehearse
 from crawler.report import Terminal, describe, next_step, printable
 from crawler.rows import to_line
@@ -26,7 +26,8 @@ from crawler.settings import Settings
 OK, FAILED, LEFT_OUT = "ok", "failed", "left out"
 #: In the order in which one rests on the other.
 _BEFORE = ("output", "network", "clock", "organization", "credentials", "region")
-CHECKS = (*_BEFORE, "DescribeRepositories", *(rows.operation for rows in RowKind))
+_READING = ("DescribeRepositories", *(rows.operation for rows in RowKind))
+CHECKS = (*_BEFORE, *_READING)
 
 _FIXES = {
     "UnknownHost": "The name does not resolve: no network, no such region, or HTTPS_PROXY is not set.",
@@ -112,16 +113,24 @@ def _failed_at(result: Result, rows: RowKind) -> str:
     if unit.account is None:
         return "organization"
     if unit.repository is not None:
-        return rows.operation
+        return "DescribeImages" if _public(result) else rows.operation
     if unit.region is None or not result.chain.attempts:
         return "credentials"
     return "DescribeRepositories"
+
+
+def _public(result: Result) -> bool:
+    return (result.unit.registry_id or "").startswith(PUBLIC)
 
 
 def fix_of(check: str, result: Result) -> str:
     """What to do about a check that failed."""
     if result.code in _FIXES:
         return _FIXES[result.code]
+    if result.code == "NoPublicRegistry":
+        return "Remove `public: true` from this account's settings."
+    if result.outcome is Outcome.DENIED and check in _READING and _public(result):
+        return "Give the role ecr-public:DescribeRepositories and ecr-public:DescribeImages (`crawler policy`)."
     if result.outcome is Outcome.DENIED and result.code not in _KEYS and check in _DENIED:
         account = result.unit.account
         return _DENIED[check].format(account=account.account_id if account else "")

@@ -28,6 +28,11 @@ INTERRUPTED, NOT_REACHED = "Interrupted", "NotReached"
 COMPLETE = frozenset({Outcome.OK, Outcome.EMPTY, Outcome.GONE, Outcome.REGION_DISABLED})
 
 
+#: What the id of a public registry begins with; the id of its account follows. A private one in the same region may
+#: have repositories of the same names, so rows, ledger and resume tell the two apart by this. Its API is in one region.
+PUBLIC, PUBLIC_REGION = "public.ecr.aws/", "us-east-1"
+
+
 class RowKind(StrEnum):
     """What a row is: an image ID as ListImages tells it, or an image with its details as DescribeImages does."""
 
@@ -104,8 +109,8 @@ class Account:
 
     `regions` are names or globs, `("all",)` for every enabled region. `role` holds ARNs or bare role names as written
     in the file: a bare name becomes an ARN where the partition is known; `external_ids` as in `Identity`. `registries`
-    are registry IDs (account IDs) read with this account's keys beside its own. `max_rps` is a ceiling in requests a
-    second for each registry and region, None for none.
+    are registry IDs (account IDs) read with this account's keys beside its own, `public` tells whether its own registry
+    in ECR Public is, too. `max_rps` is a ceiling in requests a second for each registry and region, None for none.
     """
 
     account_id: str
@@ -119,6 +124,7 @@ class Account:
     regions: tuple[str, ...] = ("all",)
     tags: tuple[str, ...] = ()
     registries: tuple[str, ...] = ()
+    public: bool = False
     repositories: tuple[str, ...] = ()
     exclude_repositories: tuple[str, ...] = ()
     tag_status: TagStatus | None = None
@@ -147,6 +153,16 @@ class Target:
     account: Account
     region: str
     registry_id: str
+
+    @classmethod
+    def of_public(cls, account: Account) -> Target:
+        """The account's registry in ECR Public."""
+        return cls(account, PUBLIC_REGION, PUBLIC + account.account_id)
+
+    @property
+    def public(self) -> bool:
+        """Whether it is a registry of ECR Public."""
+        return self.registry_id.startswith(PUBLIC)
 
 
 ItemT = TypeVar("ItemT")

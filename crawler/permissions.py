@@ -47,4 +47,4 @@ async def _accesses(file: AccountsFile, rows: RowKind) -> AsyncGenerator[Access]
 
 async def _reading(registries: AwsRegistries, account: Account, rows: RowKind) -> Access:
     finds = any(_GLOB.search(region) for region in account.regions)
-    return Access(await registries.identity(account), reads=rows, finds_regions=finds)
+    return Access(await registries.identity(account), reads=rows, reads_public=account.public, finds_regions=finds)

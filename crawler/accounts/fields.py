@@ -182,7 +182,22 @@ def _one_or_many(schema: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]})
 
 
+def _flag(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"{quoted(value)} is neither true nor false")
+    return value.lower() == "true"
+
+
 Text = Annotated[str, _string()]
+Flag = Annotated[
+    bool,
+    BeforeValidator(_flag),
+    WithJsonSchema(
+        {"anyOf": [{"type": "boolean"}, {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"}]}
+    ),
+]
 AccountId = Annotated[str, AfterValidator(_account_id), WithJsonSchema(_ID_SCHEMA)]
 Glob = Annotated[str, AfterValidator(_some), _string()]
 Excluded = Annotated[str, AfterValidator(_excluded), _string()]

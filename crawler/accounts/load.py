@@ -232,6 +232,7 @@ def _pattern(settings: Settings) -> Account:
         registries=tuple(settings.registries or ()),
         repositories=tuple(settings.repositories or ()),
         exclude_repositories=tuple(settings.exclude_repositories or ()),
+        public=bool(settings.public),
         tag_status=settings.tag_status,
         image_status=settings.image_status,
         max_rps=settings.max_rps,

@@ -31,6 +31,7 @@ _EXPECTED = {
     "enum": "a string",
     "int_type": "a number",
     "float_type": "a number",
+    "bool_type": "true or false",
 }
 _OTHER_CLOUDS = {"subscriptions": "Azure", "projects": "Google Cloud", "tenancies": "Oracle Cloud"}
 
@@ -109,7 +110,7 @@ def _flow(value: object) -> str:
     if isinstance(value, dict):
         items = cast("dict[str, object]", value).items()
         return f"{{{', '.join(f'{key}: {_flow(item)}' for key, item in items)}}}"
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     quotes = isinstance(value, str) and not _UNQUOTED.fullmatch(text)
     return "'" + text.replace("'", "''") + "'" if quotes else text
 

@@ -15,6 +15,7 @@ from crawler.accounts.fields import (
     Duration,
     Excluded,
     ExternalId,
+    Flag,
     Glob,
     HubRoles,
     ImageStatusName,
@@ -65,6 +66,7 @@ class Defaults(_Closed):
     exclude_repositories: list[Glob] | None = _key("Globs of the repositories to leave out.", ["*-cache"])
     tag_status: TagStatusName | None = _key("List any, only tagged, or only untagged images.", "untagged")
     image_status: ImageStatusName | None = _key("List any, only active, archived or activating images.", "active")
+    public: Flag | None = _key("List the account's public registry (ECR Public) as well.", example=True)
     max_rps: Rate | None = _key("Ceiling in requests a second for each registry and region.", 20)
     session_name: SessionName | None = _key("Session name of assumed roles, for the audit trail.", "nightly-inventory")
     session_tags: SessionTags | None = _key("Session tags of assumed roles, for the audit trail.", {"team": "platform"})

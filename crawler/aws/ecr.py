@@ -26,10 +26,20 @@ from crawler.model import Fetch, Image, ImageStatus, Page, Part, RowKind, Split,
 
 T = TypeVar("T")
 
-_TARGET = "AmazonEC2ContainerRegistry_V20150921."
-
 #: What servers of the model of 2016 allow; today's allow 1,000.
 _OLD_PAGE_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service with registries: its name, what its operations are called by, and whether it filters images itself."""
+
+    name: str
+    target: str
+    filters: bool
+
+
+PRIVATE = Service("ecr", "AmazonEC2ContainerRegistry_V20150921.", filters=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ class EcrRegistry:
         pool: Pool,
         dialects: Dialects,
         asking: Asking,
+        service: Service = PRIVATE,
     ) -> None:
         self._registry_id = registry_id
         self._endpoint = endpoint
@@ -98,6 +109,7 @@ class EcrRegistry:
         self._pool = pool
         self._dialects = dialects
         self._asking = asking
+        self._service = service
 
     def __repr__(self) -> str:
         return f"<EcrRegistry {self._registry_id} in {self._endpoint.region} by {self._source!r}>"
@@ -133,6 +145,8 @@ class EcrRegistry:
                 "maxResults": size,
             }
             filters = {}
+            if not self._service.filters:
+                return asked
             if part.tag_status is not TagStatus.ANY:
                 filters["tagStatus"] = part.tag_status.value
             if dialect.image_status:
@@ -142,7 +156,7 @@ class EcrRegistry:
             return asked
 
         # A server that does not know the member lists active images: right for ACTIVE, the best there is for ANY.
-        droppable = part.image_status in (ImageStatus.ANY, ImageStatus.ACTIVE)
+        droppable = self._service.filters and part.image_status in (ImageStatus.ANY, ImageStatus.ACTIVE)
         large = asking.page_size > _OLD_PAGE_SIZE
         decode: Callable[[bytes], Page[Image]] = image_ids if asking.rows is RowKind.IDS else image_details
         return self._chain(asking.rows.operation, request, decode, large_pages=large, image_status=droppable)
@@ -187,13 +201,13 @@ class EcrRegistry:
         if token is not None:
             asked["nextToken"] = token
         body = _encode(asked)
-        headers = {**endpoint.headers, "X-Amz-Target": _TARGET + operation}
+        headers = {**endpoint.headers, "X-Amz-Target": self._service.target + operation}
 
         async def send(keys: Keys) -> bytes:
             signed = endpoint.signed(keys, headers, body)
             status, answered, data = await self._pool.request("POST", endpoint.route, signed, body)
             if status != 200:  # noqa: PLR2004 RFC 9110 §15.3.1
-                what = f"ecr:{operation} of registry {self._registry_id} in {endpoint.region}"
+                what = f"{self._service.name}:{operation} of registry {self._registry_id} in {endpoint.region}"
                 raise translate(status, answered, data, doing=what)
             return data
 

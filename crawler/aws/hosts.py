@@ -32,7 +32,7 @@ def check_host(url: str, *, service: str | None) -> None:
         wrong = "carries a user name: AWS requests are signed instead"
     else:
         return
-    own = f"AWS_ENDPOINT_URL_{service.upper()}, " if service else ""
+    own = f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}, " if service else ""
     raise CrawlError(
         "EndpointRefused",
         f"the endpoint {parts.scheme}://{host} {wrong}; "

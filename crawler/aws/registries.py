@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from crawler.aws.api import Api, Endpoint
-from crawler.aws.ecr import Asking, Dialects, EcrRegistry
+from crawler.aws.ecr import PRIVATE, Asking, Dialects, EcrRegistry, Service
+from crawler.aws.ecr_public import PUBLIC_SERVICE, PublicRegistry
 from crawler.aws.http import Pool
 from crawler.aws.identities import Identities
-from crawler.aws.keys import with_keys
+from crawler.aws.keys import Source, with_keys
 from crawler.aws.organization import active_accounts
 from crawler.aws.rates import Rates
 from crawler.aws.regions import Regions
 from crawler.aws.session import Sessions
 from crawler.aws.signing import Keys
-from crawler.model import Account, Identity, ImageStatus, Organization, RowKind, TagStatus, Target, Warn
+from crawler.errors import Denied
+from crawler.model import PUBLIC, Account, Identity, ImageStatus, Organization, RowKind, TagStatus, Target, Warn
 from crawler.retry import RetryPolicy, persist
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ class AwsRegistries:
         self._identities = Identities(self._sessions, self._api, policy)
         self._regions = Regions(self._sessions, self._api, policy)
         self._dialects = Dialects(warn)
-        self._endpoints: dict[tuple[AioSession, str], Endpoint] = {}
+        self._endpoints: dict[tuple[AioSession, str, str], Endpoint] = {}
 
     async def __aenter__(self) -> Self:
         await self._exits.enter_async_context(self._pool)
@@ -106,29 +109,40 @@ class AwsRegistries:
         """Who we are in the account, its roles as ARNs. Sends nothing."""
         return await self._identities.identity(account)
 
-    async def open(self, target: Target) -> EcrRegistry:
+    async def open(self, target: Target) -> EcrRegistry | PublicRegistry:
         """See `Registries`."""
         account = target.account
         source = await self._identities.of(account)
         # Here and not with the first page: no slot is held for the minutes that AssumeRole may persist.
         await source.keys()
+        asking = Asking(
+            self._asking.page_size,
+            account.tag_status or self._asking.tag_status,
+            account.image_status or self._asking.image_status,
+            self._asking.rows,
+        )
+        if target.public:
+            registry = await self._ecr(target, source, replace(asking, rows=RowKind.DETAILS), PUBLIC_SERVICE)
+            return PublicRegistry(registry, asking)
+        return await self._ecr(target, source, asking, PRIVATE)
+
+    async def _ecr(self, target: Target, source: Source, asking: Asking, service: Service) -> EcrRegistry:
+        account = target.account
+        if target.public and (partition := await self._sessions.partition(account.profile, account.regions)) != "aws":
+            raise Denied("NoPublicRegistry", f"ECR Public is not in the partition {partition}: leave public: true out")
         return EcrRegistry(
-            registry_id=target.registry_id,
-            endpoint=await self._endpoint(account.profile, target.region),
+            registry_id=target.registry_id.removeprefix(PUBLIC),
+            endpoint=await self._endpoint(account.profile, target.region, service),
             source=source,
             pool=self._pool,
             dialects=self._dialects,
-            asking=Asking(
-                self._asking.page_size,
-                account.tag_status or self._asking.tag_status,
-                account.image_status or self._asking.image_status,
-                self._asking.rows,
-            ),
+            asking=asking,
+            service=service,
         )
 
-    async def _endpoint(self, profile: str | None, region: str) -> Endpoint:
-        key = (self._sessions.of(profile), region)  # a thousand profiles that reach AWS alike share one
+    async def _endpoint(self, profile: str | None, region: str, service: Service) -> Endpoint:
+        key = (self._sessions.of(profile), region, service.name)  # a thousand profiles that reach AWS alike share one
         if key not in self._endpoints:
             asked = {"repositoryName": "any"}  # only to satisfy the model: the rules look at the region alone
-            self._endpoints[key] = await self._api.endpoint(profile, "ecr", region, "ListImages", asked)
+            self._endpoints[key] = await self._api.endpoint(profile, service.name, region, "DescribeImages", asked)
         return self._endpoints[key]

@@ -31,7 +31,8 @@ class Account:
     such as `prod/payments`, empty for the root. Without `regions` all of the estate are enabled. Its roles can be
     assumed with `external_id` where one is set, by `trusted` accounts where some are named, and not at all when
     `deny_role`. `deny` holds actions such as `ecr:ListImages` that the account's own policies do not allow. `readers`
-    maps other accounts to globs of the repositories that they may list. `throttle` replaces the server's.
+    maps other accounts to globs of the repositories that they may list. `throttle` replaces the server's. `public` is
+    what its registry in ECR Public holds.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Account:
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     throttle: Throttle | None = None
     repositories: Mapping[str, Repositories] = field(default_factory=dict[str, Repositories])
+    public: Repositories = field(default_factory=dict[str, Repository])
 
     def lets_list(self, reader: str, repository: str | None = None) -> bool:
         """Whether another account may list that repository, or anything at all here."""

@@ -18,6 +18,7 @@ def listed(accounts: Iterable[tuple[Account, Sequence[str]]], role: str) -> str:
             "role": role,
             "external_id": account.external_id,
             "regions": list(regions),
+            "crawler": {"public": True} if account.public else None,
         }
         # JSON is YAML, and quotes every string: no id can be taken for a number.
         pairs = [f"{key}: {json.dumps(value)}" for key, value in entry.items() if value is not None]

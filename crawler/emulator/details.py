@@ -11,6 +11,11 @@ _OCI, _DOCKER = "application/vnd.oci.image.manifest.v1+json", "application/vnd.d
 _CONFIG = {_OCI: "application/vnd.oci.image.config.v1+json", _DOCKER: "application/vnd.docker.container.image.v1+json"}
 #: 2024-01-01, when repositories here were made; seconds since 1970.
 CREATED_AT = 1_704_067_200
+#: What ECR Public tells of it.
+PUBLIC_MEMBERS = (
+    "registryId", "repositoryName", "imageDigest", "imageTags", "imageSizeInBytes", "imagePushedAt",
+    "imageManifestMediaType", "artifactMediaType",
+)  # fmt: skip
 _YEAR, _DAY = 365 * 86_400, 86_400
 
 

@@ -22,6 +22,7 @@ accounts:
         images:                   # one by one; a digest is made up where none is given
         - {tags: [latest, v1], status: ARCHIVED, digest: "sha256:…"}
         - {}
+  public: {site: 3}               # its registry in ECR Public, in the same words
 """
 
 from __future__ import annotations
@@ -145,6 +146,7 @@ def _account(node: _Node) -> Account:
             region: _repositories(f"{identifier.text()}/{region}", names)
             for region, names in node.take("repositories").pairs()
         },
+        public=_repositories(f"{identifier.text()}/public", node.take("public")),
     )
     node.close()
     return account

@@ -1,8 +1,9 @@
-"""Amazon ECR: DescribeRepositories, ListImages and DescribeImages.
+"""Amazon ECR: DescribeRepositories, ListImages and DescribeImages; and the two that ECR Public has of these.
 
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html
+https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_DescribeImages.html
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from crawler.emulator.account import Account, Repositories, Repository
 from crawler.emulator.bodies import altered
 from crawler.emulator.call import Call
-from crawler.emulator.details import CREATED_AT, detail
+from crawler.emulator.details import CREATED_AT, PUBLIC_MEMBERS, detail
 from crawler.emulator.faults import Rule
 from crawler.emulator.images import ACTIVE, ANY, EVERYTHING, Filter, Image
 from crawler.emulator.messages import Answer, Refusal, encode
@@ -25,6 +26,7 @@ from crawler.emulator.world import World
 _DEFAULT_RESULTS = 100
 _INVALID = "InvalidParameterException"
 _NO_REPOSITORIES: Repositories = {}
+_PUBLIC, _PUBLIC_REGIONS = "ecr-public", ("us-east-1", "us-west-2")
 
 
 def describe_repositories(world: World, call: Call) -> Answer:
@@ -41,7 +43,7 @@ def describe_repositories(world: World, call: Call) -> Answer:
         rule = world.fault(call, "", 1)
         found = [_described(world, call, _repository(registry, call, name)) for name in names]
         return altered(Answer(encode({"repositories": found})), rule)
-    chain = Chain(call.operation, call.keys.account_id, call.account, call.region, "", "", size or _DEFAULT_RESULTS)
+    chain = Chain(_name(call), call.keys.account_id, call.account, call.region, "", "", size or _DEFAULT_RESULTS)
     position = world.tokens.position(chain, token, _INVALID)
     rule = world.fault(call, "", position.start // chain.size + 1, chain)
     page = world.tokens.page(chain, position, token, len(registry), rule.fault if rule else None)
@@ -74,7 +76,7 @@ def describe_images(world: World, call: Call) -> Answer:
             repository.images.described(asked.wanted, page.start, page.stop - page.start),
             page.next_token,
         )
-    elements = encode([detail(call.account, repository.name, image) for image in found])[1:-1]
+    elements = encode([_detail(call, repository, image) for image in found])[1:-1]
     return altered(_answer(b"imageDetails", elements, next_token), asked.rule)
 
 
@@ -108,10 +110,20 @@ def _listing(world: World, call: Call) -> _Listing:
         raise repository_not_found(call, name)
     # Without imageStatus AWS lists active images only: archived ones are missing in silence.
     wanted = Filter(asked.get("tagStatus") or ANY, asked.get("imageStatus") or ACTIVE)
-    chain = Chain(call.operation, call.keys.account_id, call.account, call.region, name, "/".join(wanted), size)
+    chain = Chain(_name(call), call.keys.account_id, call.account, call.region, name, "/".join(wanted), size)
     position = world.tokens.position(chain, params.get("nextToken"), _INVALID)
     rule = world.fault(call, name, position.start // size + 1, chain)
     return _Listing(repository, wanted, chain, position, rule)
+
+
+def _name(call: Call) -> str:
+    """What tells the chains of two services apart, whose tokens are not for each other."""
+    return call.action if call.service == _PUBLIC else call.operation
+
+
+def _detail(call: Call, repository: Repository, image: Image) -> dict[str, object]:
+    told = detail(call.account, repository.name, image)
+    return {key: told[key] for key in PUBLIC_MEMBERS if key in told} if call.service == _PUBLIC else told
 
 
 def _image(call: Call, repository: Repository, image_id: Mapping[str, str]) -> Image:
@@ -135,12 +147,15 @@ def _registry(world: World, call: Call, repository: str | None = None) -> Reposi
     """The registry's repositories in the region, if the caller may see them."""
     account = world.account(call.account)
     caller = world.account(call.keys.account_id)
-    enabled = call.region in world.estate.enabled(caller) if caller else False
+    regions = _PUBLIC_REGIONS if call.service == _PUBLIC else world.estate.enabled(caller) if caller else ()
+    enabled = caller is not None and call.region in regions
     if not enabled:
         # What a region says that is not enabled for the caller: it does not know the keys.
         raise Refusal("UnrecognizedClientException", "The security token included in the request is invalid.")
     if world.options.checks:
         _check_rights(account, caller, call, repository)
+    if account is not None and call.service == _PUBLIC:
+        return account.public
     if account is None or call.region not in world.estate.enabled(account):
         return _NO_REPOSITORIES
     return account.repositories.get(call.region, _NO_REPOSITORIES)
@@ -163,6 +178,14 @@ def _repository(registry: Repositories, call: Call, name: str) -> Repository:
 
 
 def _described(world: World, call: Call, repository: Repository) -> dict[str, object]:
+    if call.service == _PUBLIC:
+        return {
+            "repositoryArn": f"arn:aws:ecr-public::{call.account}:repository/{repository.name}",
+            "registryId": call.account,
+            "repositoryName": repository.name,
+            "repositoryUri": f"public.ecr.aws/a{call.account}/{repository.name}",
+            "createdAt": CREATED_AT,
+        }
     partition, domain = world.estate.partition, "amazonaws.com.cn" if call.region.startswith("cn-") else "amazonaws.com"
     return {
         "repositoryArn": f"arn:{partition}:ecr:{call.region}:{call.account}:repository/{repository.name}",

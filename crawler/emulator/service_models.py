@@ -33,6 +33,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 #: What a service calls a request that its model does not allow.
 INVALID = {
     "ecr": "InvalidParameterException",
+    "ecr-public": "InvalidParameterException",
     "organizations": "InvalidInputException",
     "account": "ValidationException",
     "sts": "ValidationError",

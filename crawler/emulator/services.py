@@ -19,11 +19,17 @@ from crawler.emulator.world import World
 
 Operation = Callable[[World, Call], Answer]
 
-_TARGETS = {"AmazonEC2ContainerRegistry_V20150921": "ecr", "AWSOrganizationsV20161128": "organizations"}
+_TARGETS = {
+    "AmazonEC2ContainerRegistry_V20150921": "ecr",
+    "SpencerFrontendService": "ecr-public",
+    "AWSOrganizationsV20161128": "organizations",
+}
 _OPERATIONS: dict[tuple[str, str], Operation] = {
     ("ecr", "DescribeRepositories"): ecr.describe_repositories,
     ("ecr", "ListImages"): ecr.list_images,
     ("ecr", "DescribeImages"): ecr.describe_images,
+    ("ecr-public", "DescribeRepositories"): ecr.describe_repositories,
+    ("ecr-public", "DescribeImages"): ecr.describe_images,
     ("sts", "AssumeRole"): sts.assume_role,
     ("sts", "GetCallerIdentity"): sts.get_caller_identity,
     ("organizations", "DescribeOrganization"): organizations.describe_organization,

@@ -25,6 +25,7 @@ HUB = "arn:aws:iam::HUB_ACCOUNT_ID:role/inventory-hub"
 _POLICY_LENGTH = 6144
 
 _READ = {rows: [f"ecr:{operation}" for operation in rows.operations] for rows in RowKind}
+_READ_PUBLIC = ["ecr-public:DescribeRepositories", "ecr-public:DescribeImages"]
 _ALL_READ = list(dict.fromkeys(action for actions in _READ.values() for action in actions))
 _FIND_REGIONS = ["account:ListRegions", "ec2:DescribeRegions"]
 _LIST_ACCOUNTS = ["organizations:ListAccounts"]
@@ -37,11 +38,12 @@ Document = dict[str, Any]
 class Access:
     """One identity, its roles as ARNs, and what it is for. Nothing: it is only on the way to others.
 
-    `reads` is what rows it lists.
+    `reads` is what rows it lists, `reads_public` whether those of a public registry, too.
     """
 
     identity: Identity
     reads: RowKind | None = None
+    reads_public: bool = False
     finds_regions: bool = False
     lists_accounts: bool = False
     lists_units: bool = False
@@ -103,6 +105,7 @@ def grants(accesses: Iterable[Access], *, hub: str = HUB) -> list[Grant]:
 
 def _wanted(access: Access) -> Iterator[str]:
     yield from _READ[access.reads] if access.reads else ()
+    yield from _READ_PUBLIC if access.reads_public else ()
     yield from _FIND_REGIONS if access.finds_regions else ()
     # With units the accounts are listed by unit, and not at large.
     yield from _LIST_UNITS if access.lists_units else _LIST_ACCOUNTS if access.lists_accounts else ()
@@ -132,7 +135,7 @@ def _policy(node: _Node) -> Document:
 def _document(node: _Node, assumed: list[str]) -> Document:
     statements = [
         _allow([action for action in actions if action in node.access], "*")
-        for actions in (_ALL_READ, _FIND_REGIONS, [*_LIST_ACCOUNTS, *_LIST_UNITS])
+        for actions in (_ALL_READ, _READ_PUBLIC, _FIND_REGIONS, [*_LIST_ACCOUNTS, *_LIST_UNITS])
         if not node.access.isdisjoint(actions)
     ]
     if assumed:

@@ -20,7 +20,7 @@ _OF_THE_REPOSITORY: tuple[Field, ...] = (
     ("run_id", "string", "the run that published the row"),
     ("fetched_at", "timestamp", "UTC, when the listing of the row's repository began"),
     ("account_name", "string", "name of the account whose credentials were used; null where it has none"),
-    ("registryId", "string", "account id of the registry, 12 digits"),
+    ("registryId", "string", "account id of the registry, 12 digits; of a public one, behind public.ecr.aws/"),
     ("region", "string", "AWS region"),
     ("repositoryName", "string", "name of the repository"),
 )

@@ -19,6 +19,7 @@ accounts:
     registries: ['210987654321', 310987654321]
     repositories: [a-*]
     exclude_repositories: ['*-b']
+    public: true
     tag_status: UnTagged
     image_status: ANY
     max_rps: 2.5
@@ -49,7 +50,7 @@ GOOD = [
     "accounts: [{account_id: '123456789012', profile: p, regions: ['us-east-1, us-west-2', 'eu-*', 'us-[ew]*']}]",
     "accounts: [{account_id: '123456789012', crawler: {max_rps: '20', duration_seconds: '900', tag_status: any}}]",
     "accounts: [{account_id: '123456789012', vars: {crawler: {max_rps: 1}}}]\nvars: {crawler: {max_rps: 2}}",
-    "organization: {member_role: inventory}",
+    "organization: {member_role: inventory, crawler: {public: 'FALSE'}}",
     EVERY_SETTING,
     ORGANIZATION,
 ]

@@ -157,7 +157,8 @@ def test_settings() -> None:
     account = one(
         f"accounts:\n- {ID}\n  role: [a, b]\n  external_id: abc:/1\n  crawler:\n"
         "    registries: ['210987654321']\n    repositories: [team-*]\n    exclude_repositories: ['*-cache']\n"
-        "    tag_status: UnTagged\n    image_status: archived\n    max_rps: 2.5\n    session_name: nightly@x\n"
+        "    public: True\n    tag_status: UnTagged\n    image_status: archived\n    max_rps: 2.5\n"
+        "    session_name: nightly@x\n"
         "    session_tags: {team: Plattform Süd, cost: 42, a: ''}\n    duration_seconds: 3600\n"
     )
     assert account == Account(
@@ -167,6 +168,7 @@ def test_settings() -> None:
         registries=("210987654321",),
         repositories=("team-*",),
         exclude_repositories=("*-cache",),
+        public=True,
         tag_status=TagStatus.UNTAGGED,
         image_status=ImageStatus.ARCHIVED,
         max_rps=2.5,

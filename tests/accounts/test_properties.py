@@ -101,6 +101,7 @@ def entries(account_id: str) -> st.SearchStrategy[dict[str, Any]]:
             "repositories": st.lists(TEXTS, min_size=1, max_size=3),
             "tag_status": st.sampled_from(["ANY", "TAGGED", "UNTAGGED"]),
             "image_status": st.sampled_from(["ANY", "ACTIVE", "ARCHIVED", "ACTIVATING"]),
+            "public": st.booleans(),
             "max_rps": st.floats(min_value=0.001, max_value=1e9),
             "session_name": WORDS,
             "session_tags": st.dictionaries(
@@ -143,6 +144,7 @@ def test_what_is_dumped_comes_back(written: tuple[dict[str, Any], ...], style: d
         assert list(account.repositories) == settings.get("repositories", [])
         assert account.tag_status == settings.get("tag_status")
         assert account.image_status == settings.get("image_status")
+        assert account.public == settings.get("public", False)
         assert account.max_rps == settings.get("max_rps")
         assert dict(account.session_tags) == settings.get("session_tags", {})
         assert account.duration == settings.get("duration_seconds")

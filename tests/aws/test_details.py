@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from crawler.aws.answers import image_details
-from crawler.errors import Transient
-from crawler.model import RowKind
-from tests.aws.fakes import drained, registries_at, target
+from crawler.errors import Denied, Transient
+from crawler.model import Account, ImageStatus, RowKind, Split, TagStatus, Target
+from tests.aws.fakes import ACCOUNT, drained, registries_at, target
 from tests.aws.server import answer
 
 DIGEST = "sha256:" + "a" * 64
@@ -104,3 +104,40 @@ def test_pages_are_alike_by_what_they_name() -> None:
     assert fingerprint() == fingerprint("another") == fingerprint(lastRecordedPullTime=1_765_128_275)
     assert fingerprint() == fingerprint(imageTags=["latest", "v2"])
     assert len({fingerprint(), fingerprint(imageTags=["v2"]), fingerprint(imageDigest="sha256:b")}) == 3
+
+
+def tagged(image_id: Any) -> tuple[str, str | None]:
+    return image_id["imageDigest"][-1], image_id["imageTag"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("filters", "ids"),
+    [
+        ({}, [("a", "latest"), ("a", "v2"), ("b", None)]),
+        ({"image_status": ImageStatus.ACTIVE, "tag_status": TagStatus.TAGGED}, [("a", "latest"), ("a", "v2")]),
+        ({"tag_status": TagStatus.UNTAGGED}, [("b", None)]),
+        ({"image_status": ImageStatus.ARCHIVED}, []),
+    ],
+)
+async def test_ids_of_public_images_are_made_of_their_details(
+    filters: dict[str, Any], ids: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = answer({"imageDetails": [WHOLE, {"imageDigest": "sha256:b"}]})
+    async with registries_at(lambda _: page, monkeypatch, **filters) as (registries, server):
+        registry = await registries.open(Target.of_public(ACCOUNT))
+        assert [tagged(image_id) for image_id in await drained(registry.images("app"))] == ids
+        assert len(registry.parts(Split.ALL)) == 1, "without filters there is nothing to split by"
+    (request,) = server.requests
+    assert request.headers["x-amz-target"] == "SpencerFrontendService.DescribeImages"
+    assert request.json == {"registryId": ACCOUNT.account_id, "repositoryName": "app", "maxResults": 1000}
+    assert "/us-east-1/ecr-public/aws4_request" in request.headers["authorization"]
+
+
+@pytest.mark.anyio
+async def test_a_partition_without_public_registries_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account("123456789012", regions=("cn-north-1",), public=True)
+    async with registries_at(lambda _: answer({}), monkeypatch) as (registries, server):
+        with pytest.raises(Denied, match="not in the partition aws-cn: leave public: true out"):
+            await registries.open(Target.of_public(account))
+    assert not server.requests

@@ -291,6 +291,25 @@ def test_other_registries_are_read_with_the_keys_of_the_account_each_once() -> N
     assert (line["accountId"], line["accountName"]) == (ID, "hub")
 
 
+def test_a_public_registry_is_a_target_of_its_own() -> None:
+    here, public = (A.account_id, "us-east-1"), (f"public.ecr.aws/{A.account_id}", "us-east-1")
+    world = World({here: small_tree("app"), public: small_tree("app"), (B.account_id, "us-east-1"): small_tree()})
+    crawled = Rehearsal(world).of(replace(A, public=True), B)
+    assert {unit for unit in crawled.outcomes() if unit[2] == "app"} == {(*here, "app"), (*public, "app")}
+    assert {row[:3] for row in crawled.rows} == {(*here, "app"), (*public, "app")}
+    narrow = Rehearsal(world, wanted=Filter(regions=("eu-*",))).of(replace(A, public=True))
+    assert not narrow.rows
+
+
+def test_keys_that_a_public_registry_does_not_know_are_denied() -> None:
+    """Its region is enabled for everyone."""
+    public = f"public.ecr.aws/{A.account_id}"
+    world = World({(A.account_id, "west"): small_tree("app"), (public, "us-east-1"): small_tree("app")})
+    world.always(("repositories", public, "us-east-1", 0), KeysUnknown("UnrecognizedClientException", "?"))
+    crawled = Rehearsal(world).of(replace(A, public=True))
+    assert crawled.outcomes()[public, "us-east-1", None] == "DENIED"
+
+
 def test_a_region_named_twice_is_crawled_once() -> None:
     world = one_target("a")
     assert len(Rehearsal(world).of(replace(A, regions=("east", "east"))).outcomes()) == 2

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from crawler.emulator import Estate, Options
+from crawler.emulator import Account, Estate, Mix, Options, Repository, Series
+from crawler.emulator.details import PUBLIC_MEMBERS, detail
+from crawler.emulator.images import EVERYTHING
 
 ONE, TWO, LOCKED, POOR, SECRETIVE, CLOSED = (f"{n:012d}" for n in range(1, 7))
 
@@ -226,3 +228,24 @@ def test_aws_cli(caller: Any, estate: Estate, command: list[str]) -> None:
         assert [each["repositoryName"] for each in answer["repositories"]] == list(
             estate.accounts[ONE].repositories["us-east-1"]
         )
+
+
+def test_boto3_describes_public_registries(start: Callable[..., Any]) -> None:
+    series = Series("site", 2345, Mix(untagged_every=4, two_tags_every=3))
+    made = Estate([Account(ONE, "one", public={"site": Repository("site", series)})], regions=["eu-west-1"])
+    caller = start(made, Options())
+    public = caller.client("ecr-public", "us-east-1", caller.assume(ONE))
+    pages = public.get_paginator("describe_repositories").paginate(PaginationConfig={"PageSize": 1000})
+    (repository,) = [each for page in pages for each in page["repositories"]]
+    assert repository["repositoryUri"].startswith("public.ecr.aws/")
+    assert (repository["registryId"], repository["repositoryName"]) == (ONE, "site")
+    found = described(public, "site", 1000)
+    told = PUBLIC_MEMBERS
+    images = series.described(EVERYTHING, 0, len(series))
+    assert found == [as_botocore_has_it({k: v for k, v in detail(ONE, "site", i).items() if k in told}) for i in images]
+    assert len(public.describe_images(repositoryName="site", maxResults=7)["imageDetails"]) == 7
+    with pytest.raises(ClientError, match="RepositoryNotFoundException"):
+        public.describe_images(repositoryName="private")
+    token = public.describe_images(repositoryName="site")["nextToken"]
+    with pytest.raises(ClientError, match="InvalidParameterException"):
+        public.describe_images(repositoryName="site", nextToken=token, maxResults=7)

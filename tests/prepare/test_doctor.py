@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -155,3 +156,12 @@ def test_details_are_checked_by_their_own_operation(program: Program) -> None:
     assert (check["check"], check["accountId"]) == ("DescribeImages", TWO)
     assert "Give the role ecr:DescribeImages" in check["fix"]
     assert "ecr:ListImages" not in stats["requests"]
+
+
+def test_a_public_registry_has_rights_of_its_own() -> None:
+    public = Unit(Wanted(ONE), f"public.ecr.aws/{ONE}", "us-east-1", "site")
+    (check,) = checks_of(Result(public, Outcome.DENIED, "AccessDeniedException", "said", Chain(attempts=1)))
+    assert (check.name, check.verdict) == ("DescribeImages", FAILED)
+    assert "ecr-public:DescribeImages" in (check.fix or "")
+    (check,) = checks_of(Result(replace(public, repository=None), Outcome.DENIED, "NoPublicRegistry", "said"))
+    assert "Remove `public: true`" in (check.fix or "")

@@ -223,3 +223,10 @@ def test_details_want_another_right_in_its_place(capsys: pytest.CaptureFixture[s
     file.write_text(ORGANIZATION)
     (members,) = json.loads(printed(capsys, file, "--of", "members", "--rows", "details"))
     assert members["policy"]["Statement"][0]["Action"] == ["ecr:DescribeRepositories", "ecr:DescribeImages"]
+
+
+def test_public_registries_want_rights_of_their_own(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    file.write_text(ORGANIZATION.replace("}", ", crawler: {public: true}}"))
+    (members,) = json.loads(printed(capsys, file, "--of", "members"))
+    public = {"Effect": "Allow", "Action": ["ecr-public:DescribeRepositories", "ecr-public:DescribeImages"]}
+    assert members["policy"]["Statement"][1] == {**public, "Resource": "*"}

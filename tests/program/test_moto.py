@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from urllib.request import urlopen
 
@@ -133,6 +134,36 @@ def test_the_tag_status_is_heeded(filled: str, program: Program, tag_status: str
     )
     assert crawled.rows == truth(filled, tag_status)
     assert all((row[4] is None) == (tag_status == "UNTAGGED") for row in crawled.rows)
+
+
+def described(url: str) -> set[tuple[Any, ...]]:
+    """What boto3's paginator tells of every image."""
+    found: set[tuple[Any, ...]] = set()
+    for account in ACCOUNTS:
+        for region in REGIONS:
+            ecr = client(url, "ecr", region, account)
+            for page in ecr.get_paginator("describe_repositories").paginate():
+                for name in (repository["repositoryName"] for repository in page["repositories"]):
+                    for images in ecr.get_paginator("describe_images").paginate(repositoryName=name):
+                        found |= {
+                            (account, region, name, image["imageDigest"], tuple(sorted(image.get("imageTags", []))),
+                             image["imageSizeInBytes"], image["imagePushedAt"].timestamp())
+                            for image in images["imageDetails"]
+                        }  # fmt: skip
+    return found
+
+
+def test_details_are_what_boto3_describes(filled: str, program: Program) -> None:
+    crawled = program.crawl(accounts_yaml(f"[{', '.join(REGIONS)}]"), "--rows", "details")
+    assert crawled.code == 0, crawled.stderr
+    rows = [json.loads(line) for line in crawled.stdout.splitlines()]
+    found = {
+        (*list(row.values())[:4], tuple(row["imageTags"]), row["imageSizeInBytes"],
+         datetime.fromisoformat(row["imagePushedAt"]).timestamp())
+        for row in rows
+    }  # fmt: skip
+    assert found == described(filled)
+    assert len(found) == len(rows) > 10
 
 
 def test_a_whole_organization(filled: str, program: Program) -> None:
