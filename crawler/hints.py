@@ -112,7 +112,7 @@ class Memory:
         self.pages += pages
         if result.outcome in COMPLETE:
             self.repositories.pop(repository, None)
-        if pages >= LONG:
+        if pages >= LONG and repository.isascii():  # as ECR's names are; another might not fit into the file
             self.repositories[repository] = max(pages, self.repositories.get(repository, 0))
 
     def learned(self, rates: Mapping[str, Quota | None]) -> None:

@@ -254,7 +254,7 @@ async def _crawl(
                 hints=hints,
                 governors=watch.governors,
             )
-            ledger.send = _both(to_file, to_store)
+            ledger.sends = [send for send in (to_file, to_store) if send]
             await destination.recall(ledger.record)
             async with watch.watching():
                 await stop.run(partial(crawl_all, crawl, ledger, settings, file))
@@ -286,14 +286,3 @@ async def _lines(file: Output | None) -> AsyncGenerator[Send | None]:
         return
     async with writing(file.write) as send:
         yield send
-
-
-def _both(one: Send | None, other: Send | None) -> Send | None:
-    if one is None or other is None:
-        return one or other
-
-    async def send(data: bytes) -> None:
-        await one(data)
-        await other(data)
-
-    return send

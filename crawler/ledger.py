@@ -9,12 +9,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import anyio
-import orjson
 
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Account, Chain, Outcome, Result, Unit
-from crawler.rows import to_line
+from crawler.rows import from_json, to_line
 
 logger = logging.getLogger(__name__)
+
+Send = Callable[[bytes], Awaitable[None]]
 
 #: Causes of failure kept in memory for the summary; the ledger file has a line for each unit.
 FAILURES_KEPT = 100
@@ -58,18 +59,14 @@ class Failure:
 
 
 class Ledger:
-    """Takes every result once. `send` gets each line as bytes (None: no file is wanted, only the sums).
+    """Takes every result once. Each of `sends` gets each line as bytes, once; without any there are only the sums.
 
-    `tell` is called with each result, after it was counted and before its line is written.
-    `running` are the chains of the units that have begun and not ended, by id.
+    A send takes a line whole, or nothing of it where it is cancelled. `tell` is called with each result, after it was
+    counted and before its line is written. `running` are the chains of the units that have begun and not ended, by id.
     """
 
-    def __init__(
-        self,
-        send: Callable[[bytes], Awaitable[None]] | None = None,
-        tell: Callable[[Result], None] | None = None,
-    ) -> None:
-        self.send = send
+    def __init__(self, *sends: Send, tell: Callable[[Result], None] | None = None) -> None:
+        self.sends: Sequence[Send] = sends
         self._listener = tell
         self.totals = Totals()
         self.running: dict[int, Chain] = {}
@@ -108,12 +105,10 @@ class Ledger:
         if self._listener:
             self._listener(result)
         _tell(result)
-        if self.send is not None:
-            with anyio.move_on_after(LAST_WORDS, shield=True):
-                await self.send(line(result))
-                return
-            # A slow disk, or a run being stopped: the first waits on here, the second ends here.
-            await self.send(line(result))
+        if self.sends:
+            text = line(result)
+            for send in self.sends:
+                await _surely(send, text)
 
     def _keep(self, result: Result) -> None:
         account = result.unit.account
@@ -132,6 +127,14 @@ class Ledger:
         """How many units leave something out that was not tolerated."""
         fine = COMPLETE | tolerated
         return sum(count for outcome, count in self.totals.outcomes().items() if outcome not in fine)
+
+
+async def _surely(send: Send, text: bytes) -> None:
+    with anyio.move_on_after(LAST_WORDS, shield=True):
+        await send(text)
+        return
+    # A slow disk, or a run being stopped: the first waits on here, the second ends here.
+    await send(text)
 
 
 def _tell(result: Result) -> None:
@@ -175,7 +178,7 @@ def fields(result: Result) -> dict[str, object]:
 
 def parse(data: bytes) -> Result:
     """A line of the ledger as the result that it was made from; of the account, its id and name are left."""
-    told = orjson.loads(data)
+    told = from_json(data)
     account = Account(told["accountId"], told["accountName"] or "") if told["accountId"] else None
     repository = told["repositoryName"]
     chain = Chain(

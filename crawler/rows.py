@@ -65,3 +65,11 @@ def to_line(record: Mapping[str, object]) -> bytes:
 
 def _escaped(record: Mapping[str, object]) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def from_json(data: bytes) -> Any:  # noqa: ANN401  (whatever it holds)
+    """What `to_line` has written, or any other JSON. Raises ValueError; RecursionError for brackets without end."""
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        return json.loads(data)  # which knows lone surrogates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, TypeVar, cast
@@ -11,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from crawler.errors import UsageError
 from crawler.model import RowKind
+from crawler.rows import from_json
 from crawler.runs.layout import VERSION
 from crawler.sinks.parts import Part
 from crawler.timeline import Timeline
@@ -43,7 +45,7 @@ class Claim:
 
     def encode(self) -> bytes:
         """As JSON."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return _encoded(asdict(self))
 
     @classmethod
     def decode(cls, where: str, data: bytes) -> Self:
@@ -96,7 +98,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """As JSON."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return _encoded(asdict(self))
 
     @classmethod
     def decode(cls, where: str, data: bytes) -> Self:
@@ -135,6 +137,13 @@ def decode_timeline(where: str, data: bytes) -> Timeline:
     return _checked(Timeline, where, _object(where, data))
 
 
+def _encoded(document: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:  # a lone surrogate in a name
+        return json.dumps(document, indent=2).encode("ascii") + b"\n"
+
+
 def _checked(kind: type[T], where: str, document: dict[str, Any]) -> T:
     try:
         adapter = _adapters.get(kind) or _adapters.setdefault(kind, TypeAdapter(kind))
@@ -147,9 +156,9 @@ def _checked(kind: type[T], where: str, document: dict[str, Any]) -> T:
 
 def _object(where: str, data: bytes) -> dict[str, Any]:
     try:
-        document = cast("dict[str, Any]", orjson.loads(data))
+        document = cast("dict[str, Any]", from_json(data))
         version = int(document["version"])
-    except (LookupError, TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(f"{where}: is not a file of this program: {error}") from error
     if version > VERSION:
         raise UsageError(

@@ -32,7 +32,7 @@ class Journal:
         self._record_numbers = count(1)
         self._held = sqlite3.connect("", isolation_level=None)
         self._held.execute("PRAGMA journal_mode = OFF")
-        self._held.execute("CREATE TABLE held (unit TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._held.execute("CREATE TABLE held (unit BLOB PRIMARY KEY) WITHOUT ROWID")
 
     def close(self) -> None:
         """Remove the database."""
@@ -45,7 +45,7 @@ class Journal:
             found = Record.decode(self._store.uri_of(path), data or b"")
             results = [parse(unit) for unit in found.units]
             # A registry that two accounts read has two results for each of its units; once held is held.
-            self._held.executemany("INSERT OR IGNORE INTO held VALUES (?)", [(_key(result),) for result in results])
+            self._held.executemany("INSERT OR IGNORE INTO held VALUES (?)", [(_key_of(result),) for result in results])
             self.records.append(path)
             self.parts.extend(found.parts)
             for result in results:
@@ -55,7 +55,7 @@ class Journal:
         """See `sinks.parts.Journal`."""
         if not self.claim.base:
             return False
-        key = f"{registry_id}/{region}/{repository or ''}"
+        key = _key(registry_id, region, repository)
         return self._held.execute("SELECT 1 FROM held WHERE unit = ?", (key,)).fetchone() is not None
 
     async def upload(self, file: PartFile) -> Part:
@@ -76,6 +76,11 @@ class Journal:
         self.parts.extend(parts)
 
 
-def _key(result: Result) -> str:
+def _key_of(result: Result) -> bytes:
     unit = result.unit
-    return f"{unit.registry_id}/{unit.region}/{unit.repository or ''}"
+    return _key(unit.registry_id, unit.region, unit.repository)
+
+
+def _key(registry_id: str | None, region: str | None, repository: str | None) -> bytes:
+    # Bytes: text of SQLite cannot be a lone surrogate.
+    return f"{registry_id}/{region}/{repository or ''}".encode("utf-8", "surrogatepass")

@@ -55,7 +55,7 @@ def _ids(image_ids: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     except KeyError:  # an untagged image may be without the key as well
         digests = [image_id.get("imageDigest") for image_id in image_ids]
         tags = [image_id.get("imageTag") for image_id in image_ids]
-    return pa.RecordBatch.from_arrays([_strings(digests, pa.string()), _strings(tags, pa.string())], schema=_IDS)
+    return pa.RecordBatch.from_arrays([strings(digests, pa.string()), strings(tags, pa.string())], schema=_IDS)
 
 
 def _details(images: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
@@ -66,10 +66,11 @@ def _details(images: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
 def _column(kind: pa.DataType, values: list[Any]) -> pa.Array:
     if kind == _TIME:  # strings as rows have them: Arrow reads ISO 8601 faster than we make objects
         return pa.array(values, pa.string()).cast(kind)
-    return pa.array(values, kind) if kind == pa.int64() else _strings(values, kind)
+    return pa.array(values, kind) if kind == pa.int64() else strings(values, kind)
 
 
-def _strings(values: list[Any], kind: pa.DataType) -> pa.Array:
+def strings(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """A column of strings, or of lists of them; a question mark stands for what UTF-8 cannot hold."""
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot hold

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crawler.model import Image, RowKind
-from crawler.sinks.columns import COLUMNS, ORIGIN, Columns
+from crawler.sinks.columns import COLUMNS, ORIGIN, Columns, strings
 from crawler.sinks.encoding import SCHEMA_VERSIONS, Origin
 
 #: Rows gathered before they are written: enough for the compressor, and some 15 MB of memory.
@@ -157,7 +157,7 @@ def _leaf(field: pa.Field) -> str:
 
 def _spread(index: pa.Array, values: Sequence[str | None]) -> pa.DictionaryArray:
     """A column of one value for each row, from one for each origin."""
-    encoded = pa.array(values, pa.string()).dictionary_encode()
+    encoded = strings(values, pa.string()).dictionary_encode()
     return pa.DictionaryArray.from_arrays(encoded.indices.take(index), encoded.dictionary)
 
 

@@ -66,6 +66,11 @@ def test_rates_and_long_repositories_come_back_and_short_ones_are_not_kept() -> 
     assert reread(hints).expected == Expected(100, max((memory.pages - 41) / 20.5, 9.9))
 
 
+def test_a_name_that_utf8_cannot_hold_is_not_kept_and_no_hindrance_to_those_that_are() -> None:
+    hints = learned((EAST, {"a\ud800": LONG, "long": LONG}))
+    assert reread(hints).of(EAST).long_repositories() == ["long"]
+
+
 def test_a_target_with_nothing_to_remember_is_forgotten() -> None:
     hints = learned((EAST, {"long": LONG}))
     memory = hints.of(EAST).copy()

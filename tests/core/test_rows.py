@@ -1,20 +1,16 @@
-"""Lines of NDJSON that every reader can read, whatever is in a name; and the ledger's lines and sums."""
+"""Lines of NDJSON that every reader can read, whatever is in a name."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from dataclasses import replace
 
 import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crawler.ledger import FAILURES_KEPT, Ledger, line
-from crawler.model import COMPLETE, Account, Chain, ImageId, Outcome, Result, Target, Unit
+from crawler.model import ImageId
 from crawler.rows import encode, encode_details, to_line
-from tests.fakes import run
 
 KEYS = ["registryId", "region", "repositoryName", "imageDigest", "imageTag"]
 
@@ -130,56 +126,3 @@ def test_any_record_is_one_line_in_its_own_order(record: dict[str, object]) -> N
     assert encoded.isascii()
     assert encoded.count(b"\n") == 1
     assert list(json.loads(encoded).items()) == list(record.items())
-
-
-ACCOUNT = Account("1" * 12, name="payments")
-TARGET = Target(ACCOUNT, "eu-west-1", "2" * 12)
-
-
-def result(outcome: Outcome, repository: str | None = "a", **chain: int) -> Result:
-    return Result(Unit.of(TARGET, repository), outcome, chain=Chain(**chain))
-
-
-def test_a_line_of_the_ledger_is_exactly_this() -> None:
-    chain = Chain(pages=3, items=2500, attempts=5, throttled=2, last_token_hash="ab", restarts=1)
-    repository = Result(Unit.of(TARGET, "team/app"), Outcome.THROTTLED, "ThrottlingException", "slow", chain, 1.23456)
-    assert line(repository) == (
-        b'{"registryId":"222222222222","region":"eu-west-1","repositoryName":"team/app","outcome":"THROTTLED",'
-        b'"code":"ThrottlingException","message":"slow","pages":3,"rows":2500,"repositories":null,"attempts":5,'
-        b'"throttled":2,"restarts":1,"seconds":1.235,"lastTokenHash":"ab","accountId":"111111111111",'
-        b'"accountName":"payments"}\n'
-    )
-    target = json.loads(line(replace(repository, unit=Unit.of(TARGET))))
-    assert (target["repositoryName"], target["rows"], target["repositories"]) == (None, 0, 2500)
-    organization = json.loads(line(Result(Unit(), Outcome.DENIED)))
-    assert [organization[key] for key in ("registryId", "region", "repositoryName", "accountId")] == [None] * 4
-
-
-@nasty
-def test_a_ledger_line_is_one_line_whatever_the_service_says(name: str) -> None:
-    encoded = line(Result(Unit.of(TARGET, name), Outcome.FAILED, name, name))
-    assert encoded.isascii()
-    assert encoded.count(b"\n") == 1
-    assert json.loads(encoded)["message"] == name
-
-
-def test_sums_and_what_is_kept_of_them() -> None:
-    async def main() -> Ledger:
-        ledger = Ledger()
-        for _ in range(FAILURES_KEPT + 5):
-            await ledger.record(result(Outcome.DENIED, pages=1, items=2, attempts=3, throttled=1, restarts=1))
-        for outcome in Outcome:
-            await ledger.record(result(outcome, None, pages=1, items=7, attempts=1))
-        return ledger
-
-    ledger = run(main)
-    totals = ledger.totals
-    assert totals.repositories == Counter({Outcome.DENIED: FAILURES_KEPT + 5})
-    assert totals.targets == Counter(dict.fromkeys(Outcome, 1))
-    # What a target lists are repositories, not rows.
-    assert (totals.rows, totals.pages, totals.requests) == (210, 112, 322)
-    assert (totals.throttled, totals.restarts) == (105, 105)
-    assert [failure.units for failure in ledger.failures] == [FAILURES_KEPT + 6, 1, 1]
-    assert ledger.incomplete() == FAILURES_KEPT + 5 + len(set(Outcome) - COMPLETE)
-    assert ledger.incomplete(frozenset({Outcome.DENIED})) == len(set(Outcome) - COMPLETE) - 1
-    assert ledger.incomplete(frozenset(Outcome)) == 0

@@ -76,7 +76,7 @@ class Place:
         assert manifest, "not published"
         found: Counter[Row] = Counter()
         for part in manifest["parts"]:
-            rows = list(_rows(self.read(part["path"]), part["path"]))
+            rows = list(rows_of(self.read(part["path"]), part["path"]))
             assert len(rows) == part["rows"]
             found.update(rows)
         return found
@@ -87,7 +87,7 @@ class Place:
         return [json.loads(line) for line in gzip.decompress(self.read(manifest["ledger"])).splitlines()]
 
 
-def _rows(data: bytes, name: str) -> Iterator[Row]:
+def rows_of(data: bytes, name: str) -> Iterator[Row]:
     if name.endswith(".parquet"):
         records = pq.read_table(io.BytesIO(data)).to_pylist()
     else:

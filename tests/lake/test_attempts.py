@@ -78,6 +78,26 @@ def test_a_registry_that_two_accounts_read_is_held_once(tmp_path: Path) -> None:
     run(tmp_path, main)
 
 
+def test_a_name_that_utf8_cannot_hold_is_committed_recalled_and_held(tmp_path: Path) -> None:
+    async def main(store: Store) -> None:
+        first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        await first.commit([], [whole("a\ud800")])
+        second = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        recalled: list[str | None] = []
+
+        async def recall(result: Result) -> None:
+            recalled.append(result.unit.repository)
+
+        await second.recall(recall)
+        assert recalled == ["a\ud800"]
+        assert second.holds("1" * 12, "east", "a\ud800")
+        assert not second.holds("1" * 12, "east", "a\ud801")
+        first.close()
+        second.close()
+
+    run(tmp_path, main)
+
+
 def test_two_that_begin_at_the_same_moment(tmp_path: Path) -> None:
     ended: list[object] = []
 

@@ -29,6 +29,12 @@ def test_what_is_written_comes_back(document: Any) -> None:
     assert again.encode() == document.encode()
 
 
+def test_a_name_that_utf8_cannot_hold_is_no_hindrance_to_a_manifest() -> None:
+    failures = [{"repositoryName": "a\ud800", "outcome": "DENIED"}]
+    manifest = replace(WRITTEN[1], failures=failures)
+    assert Manifest.decode("where", manifest.encode()).failures == failures
+
+
 @pytest.mark.parametrize("document", WRITTEN, ids=lambda document: type(document).__name__)
 def test_what_is_damaged_is_refused_and_named(document: Any) -> None:
     head, newline, units = document.encode().partition(b"}\n" if isinstance(document, Record) else b"\0")

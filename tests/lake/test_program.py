@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import stat
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from crawler.emulator import Emulator, Estate, Options, running
-from tests.lake.conftest import KILLED, Place, Zygote, company
+from crawler.emulator import Account, Emulator, Estate, Options, Repository, running
+from crawler.emulator.images import Series
+from crawler.sinks.encoding import Origin
+from crawler.sinks.formats import encoding_of
+from tests.lake.conftest import KILLED, Place, Zygote, company, rows_of
 from tests.lake.servers import BUCKET, S3
 from tests.lake.test_crash import check_published, command, requests
 
@@ -34,6 +40,37 @@ def test_every_format_holds_every_row(program: Zygote, local: Place, estate: Est
     assert local.folder
     modes = {stat.S_IMODE(path.stat().st_mode) for path in local.folder.rglob("*") if path.is_file()}
     assert modes == {0o600}
+
+
+def test_a_name_that_utf8_cannot_hold_does_not_stop_a_run(forks: Zygote, tmp_path: Path) -> None:
+    """JSON can say half a surrogate pair, and so could a server, which then knows no such repository."""
+    repositories = {"eu-west-1": {name: Repository(name, Series(name, 3)) for name in ("whole", "half\ud800")}}
+    estate = Estate([Account("1" * 12, repositories=repositories)], regions=["eu-west-1"])
+    (tmp_path / "accounts.yaml").write_text(estate.accounts_yaml())
+    place = Place(f"{tmp_path}/out/", folder=tmp_path / "out")
+    with running(estate, Options()) as served:
+        program = Zygote(tmp_path, forks.process, {**served.environment(), "TMPDIR": str(tmp_path)})
+        assert program.run(*command(place, "r")) == 3, program.said()
+    assert [row[2] for row in place.rows("r").elements()] == ["whole"] * 3
+    manifest = place.manifest("r")
+    assert manifest
+    assert [failure["repositoryName"] for failure in manifest["failures"]] == ["half\ud800"]
+
+
+@pytest.mark.parametrize(
+    ("format_", "shown"), [("parquet", "?"), ("ndjson", "\ud800"), ("ndjson.gz", "\ud800"), ("ndjson.zst", "\ud800")]
+)
+def test_rows_may_hold_what_utf8_cannot(format_: str, shown: str) -> None:
+    """In Parquet, which has no way to say it, it is a question mark."""
+    encoding: Any = encoding_of(format_, "r")
+    origin = Origin("account \ud800", "1" * 12, "east", "name \ud800", datetime.now(UTC))
+    chunk = encoding.encode(origin, [{"imageDigest": "sha256:0", "imageTag": "tag \ud800"}])
+    file = io.BytesIO()
+    writer = encoding.writer(file)
+    writer.append(origin, [chunk])
+    writer.close()
+    (row,) = rows_of(file.getvalue(), f"part.{format_}")
+    assert row == ("1" * 12, "east", f"name {shown}", "sha256:0", f"tag {shown}")
 
 
 def test_rows_of_a_run_have_its_columns(program: Zygote, local: Place) -> None:

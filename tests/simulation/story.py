@@ -102,7 +102,7 @@ class Story:
             await checkpoint()
             attempt.lines.append(json.loads(data))
 
-        attempt.ledger.send = send
+        attempt.ledger.sends = (send,)
         world = self.world
         world.restart()
         world.hinted = {

@@ -1,0 +1,210 @@
+"""The ledger: a line for each unit, each once, and the sums over all."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from dataclasses import replace
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from crawler.ledger import FAILURES_KEPT, LAST_WORDS, Ledger, line, parse
+from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Account, Chain, Outcome, Result, Target, Unit
+from tests.fakes import run
+
+ACCOUNT = Account("1" * 12, name="payments")
+TARGET = Target(ACCOUNT, "eu-west-1", "2" * 12)
+
+
+def result(outcome: Outcome, repository: str | None = "a", **chain: int) -> Result:
+    return Result(Unit.of(TARGET, repository), outcome, chain=Chain(**chain))
+
+
+def test_a_line_of_the_ledger_is_exactly_this() -> None:
+    chain = Chain(pages=3, items=2500, attempts=5, throttled=2, last_token_hash="ab", restarts=1)
+    repository = Result(Unit.of(TARGET, "team/app"), Outcome.THROTTLED, "ThrottlingException", "slow", chain, 1.23456)
+    assert line(repository) == (
+        b'{"registryId":"222222222222","region":"eu-west-1","repositoryName":"team/app","outcome":"THROTTLED",'
+        b'"code":"ThrottlingException","message":"slow","pages":3,"rows":2500,"repositories":null,"attempts":5,'
+        b'"throttled":2,"restarts":1,"seconds":1.235,"lastTokenHash":"ab","accountId":"111111111111",'
+        b'"accountName":"payments"}\n'
+    )
+    target = json.loads(line(replace(repository, unit=Unit.of(TARGET))))
+    assert (target["repositoryName"], target["rows"], target["repositories"]) == (None, 0, 2500)
+    organization = json.loads(line(Result(Unit(), Outcome.DENIED)))
+    nowhere = ("registryId", "region", "repositoryName", "accountId", "accountName")
+    assert [organization[key] for key in nowhere] == [None] * 5
+    nameless = json.loads(line(Result(Unit(Account("3" * 12), "3" * 12), Outcome.DENIED)))
+    assert (nameless["accountId"], nameless["accountName"]) == ("3" * 12, None)
+
+
+@pytest.mark.parametrize("name", ["\u2028", "a\nb", "a\r\nb", "\ud800", "\udc80x", "\0", "\x7f", "é", "😀", '"\\'])
+def test_a_ledger_line_is_one_line_whatever_the_service_says(name: str) -> None:
+    encoded = line(Result(Unit.of(TARGET, name), Outcome.FAILED, name, name))
+    assert encoded.isascii()
+    assert encoded.count(b"\n") == 1
+    assert json.loads(encoded)["message"] == name
+
+
+def test_sums_and_what_is_kept_of_them() -> None:
+    async def main() -> Ledger:
+        ledger = Ledger()
+        for _ in range(FAILURES_KEPT + 5):
+            await ledger.record(result(Outcome.DENIED, pages=1, items=2, attempts=3, throttled=1, restarts=1))
+        for outcome in Outcome:
+            await ledger.record(result(outcome, None, pages=1, items=7, attempts=1))
+        return ledger
+
+    ledger = run(main)
+    totals = ledger.totals
+    assert totals.repositories == Counter({Outcome.DENIED: FAILURES_KEPT + 5})
+    assert totals.targets == Counter(dict.fromkeys(Outcome, 1))
+    # What a target lists are repositories, not rows.
+    assert (totals.rows, totals.pages, totals.requests) == (210, 112, 322)
+    assert (totals.throttled, totals.restarts) == (105, 105)
+    assert [failure.units for failure in ledger.failures] == [FAILURES_KEPT + 6, 1, 1]
+    assert ledger.incomplete() == FAILURES_KEPT + 5 + len(set(Outcome) - COMPLETE)
+    assert ledger.incomplete(frozenset({Outcome.DENIED})) == len(set(Outcome) - COMPLETE) - 1
+    assert ledger.incomplete(frozenset(Outcome)) == 0
+
+
+#: Surrogates too: JSON can say them, UTF-8 cannot hold them.
+texts = st.text(st.characters(), max_size=4)
+counts = st.integers(0, 10**9)
+
+
+accounts = st.builds(Account, st.from_regex(r"[0-9]{12}", fullmatch=True), texts)
+units = st.builds(Unit, st.none() | accounts, st.none() | texts, st.none() | texts, st.none() | texts)
+chains = st.builds(Chain, counts, counts, counts, counts, st.none() | texts, counts)
+seconds = st.integers(0, 10**7).map(lambda milliseconds: milliseconds / 1000)
+results = st.builds(Result, units, st.sampled_from(Outcome), st.none() | texts, st.none() | texts, chains, seconds)
+
+
+@settings(max_examples=30)
+@given(results)
+@example(Result(Unit(Account("1" * 12, "\ud800"), "1", "\ud800", "\udc80"), Outcome.OK, "\0", "\ud800", Chain(), 0.001))
+def test_a_line_of_the_ledger_is_read_as_what_it_was_made_from(made: Result) -> None:
+    assert parse(line(made)) == made
+
+
+def test_of_an_account_the_id_and_the_name_are_left_in_a_line() -> None:
+    account = Account("1" * 12, "payments", profile="hub", regions=("eu-*",))
+    made = Result(Unit(account, "1" * 12, "eu-west-1", "a"), Outcome.OK, seconds=1.23456)
+    assert parse(line(made)) == replace(
+        made, unit=replace(made.unit, account=Account("1" * 12, "payments")), seconds=1.235
+    )
+
+
+def test_pages_of_units_that_have_not_ended_are_counted_too() -> None:
+    ledger = Ledger()
+    run(lambda: ledger.record(result(Outcome.OK, pages=3)))
+    ledger.running = {1: Chain(pages=4), 2: Chain(pages=5)}
+    assert ledger.fetched() == 12
+
+
+def test_units_that_a_stop_left_behind_have_failed_at_nothing() -> None:
+    ledger = Ledger()
+
+    async def main() -> None:
+        for code in (INTERRUPTED, NOT_REACHED, "ConnectionBroken", INTERRUPTED):
+            await ledger.record(replace(result(Outcome.FAILED), code=code))
+        await ledger.record(result(Outcome.OK))
+
+    run(main)
+    assert ledger.totals.stopped == 3
+    assert [(failure.first.code, failure.units) for failure in ledger.failures] == [("ConnectionBroken", 1)]
+
+
+def test_causes_differ_by_account_outcome_code_and_message() -> None:
+    one = replace(result(Outcome.DENIED), code="A", message="no")
+    other_account = replace(one, unit=Unit.of(replace(TARGET, account=Account("9" * 12))))
+    others = [other_account, replace(one, outcome=Outcome.FAILED), replace(one, code="B"), replace(one, message="yes")]
+    ledger = Ledger()
+
+    async def main() -> None:
+        for failed in [one, *others, one, replace(one, unit=Unit.of(TARGET, "b")), replace(one, unit=Unit())]:
+            await ledger.record(failed)
+
+    run(main)
+    assert [(failure.first, failure.units) for failure in ledger.failures] == [
+        (one, 3),
+        *[(other, 1) for other in others],
+        (replace(one, unit=Unit()), 1),
+    ]
+
+
+def test_a_warning_is_logged_once_and_each_of_its_places_is_kept_once(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger()
+    for message, where in [("a", "x"), ("a", "y"), ("b", "x"), ("a", "x")]:
+        ledger.warn(message, where)
+    assert ledger.warnings == {"a": ["x", "y"], "b": ["x"]}
+    told = [(record.levelname, record.getMessage(), vars(record)["where"]) for record in caplog.records]
+    assert told == [("WARNING", "a", "x"), ("WARNING", "b", "x")]
+
+
+@pytest.mark.parametrize(
+    ("ended", "level"),
+    [
+        (result(Outcome.OK, "a"), "DEBUG"),
+        (result(Outcome.GONE, "a"), "DEBUG"),
+        (result(Outcome.DENIED, "a"), "INFO"),
+        (result(Outcome.OK, None), "INFO"),
+        (result(Outcome.FAILED, None), "INFO"),
+    ],
+)
+def test_what_is_missing_and_whole_targets_are_told_sooner_than_each_repository(
+    ended: Result, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = replace(ended, message="because")
+    caplog.set_level(logging.INFO, "crawler.ledger")
+    run(lambda: Ledger().record(ended))
+    assert len(caplog.records) == (level == "INFO")
+    caplog.clear()
+    caplog.set_level(logging.DEBUG, "crawler.ledger")
+    run(lambda: Ledger().record(ended))
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == (level, "ended")
+    expected = json.loads(line(ended))
+    expected["reason"] = expected.pop("message")
+    assert {key: value for key, value in vars(record).items() if key in expected} == expected
+
+
+class Lines:
+    """Takes a line after some seconds, the whole of it or, cancelled, nothing."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.taken: list[bytes] = []
+
+    async def __call__(self, data: bytes) -> None:
+        await (anyio.sleep(self.seconds) if self.seconds else checkpoint())
+        self.taken.append(data)
+
+
+ENDED = result(Outcome.OK)
+
+
+@pytest.mark.parametrize("slow", [0.0, LAST_WORDS / 2, 3 * LAST_WORDS])
+def test_each_file_gets_each_line_once_however_slow_another_is(slow: float) -> None:
+    quick, slower, last = Lines(), Lines(slow), Lines()
+    run(lambda: Ledger(quick, slower, last).record(ENDED))
+    assert quick.taken == slower.taken == last.taken == [line(ENDED)]
+
+
+def test_a_line_that_is_under_way_when_the_run_is_stopped_has_a_moment_left() -> None:
+    async def stopped(lines: Lines) -> float:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await Ledger(lines).record(ENDED)
+        return anyio.current_time()
+
+    soon, late = Lines(LAST_WORDS - 0.125), Lines(LAST_WORDS + 0.125)
+    assert run(lambda: stopped(soon)) == LAST_WORDS - 0.125
+    assert soon.taken == [line(ENDED)]
+    assert run(lambda: stopped(late)) == LAST_WORDS
+    assert late.taken == []
