@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawler.errors import Refused, Throttled
-from crawler.governor import Governor, of_target
+from crawler.errors import Denied, Refused, Throttled
+from crawler.governor import LONGEST_SLEEP, Governor, of_target
 from crawler.model import Page
 from crawler.pace import Ceiling, Pace, Quota
 from tests.fakes import run
@@ -192,3 +192,82 @@ def test_the_operations_of_a_target_share_slots_and_ceiling_and_nothing_else() -
         assert listing.pace.quota is None
 
     run(main)
+
+
+class Told(Pace):
+    """A pace that writes down what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[object, ...]] = []
+
+    def answer(self, epoch: int) -> None:
+        self.heard.append(("answer", epoch))
+
+    def refuse(self, now: float, epoch: int, retry_after: float | None = None) -> None:
+        self.heard.append(("refuse", now, epoch, retry_after))
+
+
+@pytest.mark.parametrize(
+    ("ends_with", "heard"),
+    [
+        (None, ("answer", 3)),
+        (Throttled("ThrottlingException", "", 7.5), ("refuse", 2.0, 3, 7.5)),
+        (Throttled("ThrottlingException", ""), ("refuse", 2.0, 3, None)),
+        (Denied("AccessDeniedException", ""), ("answer", 3)),
+        (ValueError("a bug"), None),
+    ],
+    ids=["answered", "refused with a wish", "refused", "denied", "a bug"],
+)
+def test_the_pace_hears_of_each_request_once_and_in_which_epoch_it_began(
+    ends_with: Exception | None, heard: tuple[object, ...] | None
+) -> None:
+    pace = Told()
+    pace.epoch = 3
+
+    async def call(seconds: float) -> str:
+        await anyio.sleep(seconds)
+        pace.epoch = 4  # another was refused meanwhile
+        if ends_with:
+            raise ends_with
+        return "answer"
+
+    async def main() -> None:
+        with suppress(Exception):
+            assert await Governor(slots=1, pace=pace).run(call, 2.0) == "answer"
+
+    run(main)
+    assert pace.heard == ([heard] if heard else [])
+
+
+def test_who_waits_for_a_turn_looks_again_before_long() -> None:
+    class Gate(Pace):
+        """Lets nobody in before `opens`."""
+
+        opens = 1000.0
+
+        def wait(self, now: float) -> float:
+            return max(self.opens - now, 0.0)
+
+    async def main() -> list[float]:
+        gate, service = Gate(), Service()
+        async with anyio.create_task_group() as group:
+            group.start_soon(send, Governor(slots=3, pace=gate), service, 3)
+            await anyio.sleep(10.25)
+            gate.opens = 0.0  # what others were answered has shortened the wait
+        return service.starts
+
+    assert LONGEST_SLEEP == 1
+    assert run(main) == [11] * 3
+
+
+def test_a_target_begins_with_what_is_known_of_its_operations_and_takes_its_share() -> None:
+    listing, images = of_target(slots=6, max_rps=None, share=0.5, known={"ListImages": Quota(10, 8)})
+    assert repr(listing) == "<Governor free=6 <Pace unlimited>>"
+    assert repr(images) == "<Governor free=6 <Pace 10/s burst=8>>"
+    service = Service()
+    run(lambda: send(images, service, 7))
+    assert service.starts == pytest.approx([0, 0, 0, 0, 0.2, 0.4, 0.6])
+    listing, images = of_target(slots=1, max_rps=None, share=1.0, known={"DescribeRepositories": Quota(10, 8)})
+    assert repr(listing) == "<Governor free=1 <Pace 10/s burst=8>>"
+    assert repr(images) == "<Governor free=1 <Pace unlimited>>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crawler.errors import ChainBroken
 from crawler.model import Chain, Fetch, Page
-from crawler.pages import EMPTY_PAGES_CAP, pages, token_hash
+from crawler.pages import EMPTY_PAGES_CAP, pages, token_hash, unsent
 from tests.fakes import run
 
 Answer = Callable[[int], Page[str]]
@@ -95,8 +95,9 @@ def test_the_message_names_the_token_and_never_shows_it() -> None:
 @pytest.mark.parametrize("cap", [1, 2, 7])
 def test_empty_pages_are_capped_at_exactly_the_cap(cap: int) -> None:
     server = Server(lambda index: Page([], f"t{index}"))
-    with pytest.raises(ChainBroken, match=f"EmptyPages: {cap} empty pages in a row"):
+    with pytest.raises(ChainBroken) as caught:
         follow(server, cap=cap)
+    assert str(caught.value) == f"EmptyPages: {cap} empty pages in a row, each with a token for one more"
     assert len(server.tokens) == cap
 
 
@@ -143,3 +144,65 @@ def test_an_error_of_the_fetch_leaves_as_it_is_and_keeps_the_resume_point() -> N
     with pytest.raises(ValueError, match="a bug"):
         follow(Server(answer), chain)
     assert (chain.pages, chain.items, chain.last_token_hash) == (2, 2, token_hash("t1"))
+
+
+def follow_anew(sent: list[int | None], chain: Chain, *all_pages: Page[str]) -> list[Page[str]]:
+    """What a listing has that pages of these fingerprints have not; what came before an error is in `got`."""
+    got: list[Page[str]] = []
+
+    async def main() -> None:
+        async with aclosing(unsent(pages(listed(*all_pages), chain), sent, chain)) as listing:
+            async for page in listing:
+                got.append(page)  # noqa: PERF401 (as above)
+
+    try:
+        run(main)
+    except ChainBroken as broken:
+        broken.add_note(f"{len(got)} pages before")
+        raise
+    return got
+
+
+def test_a_listing_that_begins_anew_yields_only_what_had_not_been_sent() -> None:
+    new, last = Page(["d"], "t4", 13), Page(["e"], None, 14)
+    sent: list[int | None] = [11, 12]
+    chain = Chain(pages=2, items=3)
+    got = follow_anew(
+        sent, chain, Page(["a", "b"], "t1", 11), Page([], "t2"), Page(["c"], "t3", 12), new, Page([], "t5"), last
+    )
+    assert got == [new, last]
+    assert sent == [11, 12, 13, 14]
+    # Pages that came again count again, their items do not.
+    assert (chain.pages, chain.items) == (8, 5)
+
+
+@pytest.mark.parametrize(("before", "now"), [(11, 99), (11, None), (None, 11), (None, None)])
+def test_pages_that_do_not_come_again_as_they_were_break_the_chain(before: int | None, now: int | None) -> None:
+    sent, chain = [before], Chain(pages=1, items=1)
+    with pytest.raises(ChainBroken) as caught:
+        follow_anew(sent, chain, Page(["b"], "t1", now), Page(["c"], None, 12))
+    assert str(caught.value) == (
+        "ListingChanged: the token of a page was refused, and what is listed anew is not what was before; run again"
+    )
+    assert caught.value.__notes__ == ["0 pages before"]
+    assert (sent, chain.items) == ([before], 1)
+
+
+def test_the_listing_is_closed_with_what_reads_it() -> None:
+    closed = []
+
+    async def listing() -> AsyncGenerator[Page[str]]:
+        try:
+            await checkpoint()
+            yield Page(["a"], "t1", 11)
+            yield Page(["b"], None, 12)
+        finally:
+            closed.append(True)
+
+    async def main() -> None:
+        async with aclosing(unsent(listing(), [], Chain())) as new:
+            await anext(new)
+            assert not closed
+        assert closed == [True]
+
+    run(main)

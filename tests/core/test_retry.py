@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -81,6 +82,29 @@ def test_the_wish_of_the_service_is_a_lower_bound(retry_after: float | None, wai
     fetch, times = scripted(Throttled("ThrottlingException", "", retry_after))
     run(lambda: retry(fetch, LONGEST, Chain())(None))
     assert gaps(times) == [waited]
+
+
+def test_a_service_without_a_wish_lengthens_no_wait() -> None:
+    shortest = RetryPolicy(uniform=lambda low, _high: low)
+    assert shortest.wait(1, THROTTLED) == 0
+    assert shortest.wait(1, Throttled("ThrottlingException", "", 0.125)) == 0.125
+
+
+@pytest.mark.parametrize("attempt", [9, 66, 2000])
+def test_the_bound_stops_growing_at_the_cap(attempt: int) -> None:
+    assert LONGEST.wait(attempt, THROTTLED) == 20
+
+
+def test_a_page_is_asked_for_20_times_within_15_minutes_unless_told_otherwise() -> None:
+    fetch, times = scripted(*[THROTTLED] * 50)
+    with pytest.raises(Throttled):
+        run(lambda: retry(fetch, LONGEST, Chain())(None))
+    assert len(times) == 20
+    asking = Throttled("ThrottlingException", "", 300.0)
+    fetch, times = scripted(*[asking] * 50)
+    with pytest.raises(Throttled):
+        run(lambda: retry(fetch, LONGEST, Chain())(None))
+    assert times[-1] - times[0] == 900
 
 
 @given(attempts=st.integers(1, 40))
@@ -175,6 +199,32 @@ def test_each_page_has_attempts_of_its_own() -> None:
 
     run(main)
     assert chain.attempts == 6
+
+
+def test_each_new_attempt_is_logged_with_its_reason_and_its_wait(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "crawler.retry")
+    fetch, _ = scripted(Throttled("ThrottlingException", "Rate exceeded", 1.23456), Transient("Timeout", "60 s"))
+    run(lambda: retry(fetch, LONGEST, Chain())(None))
+    told = [vars(record) for record in caplog.records]
+    assert [(record["msg"], record["attempt"], record["seconds"], record["error"]) for record in told] == [
+        ("trying again", 1, 1.235, "ThrottlingException: Rate exceeded"),
+        ("trying again", 2, 0.5, "Timeout: 60 s"),
+    ]
+
+
+def test_the_trouble_of_a_chain_is_that_of_its_newest_request() -> None:
+    async def main() -> None:
+        fetch, _ = scripted(THROTTLED, Transient("Timeout", "60 s"))
+        chain = Chain()
+        async with anyio.create_task_group() as group:
+            group.start_soon(retry(fetch, LONGEST, chain), None)
+            await anyio.sleep(0.125)
+            assert chain.trouble == "ThrottlingException: Rate exceeded"
+            await anyio.sleep(0.25)
+            assert chain.trouble == "Timeout: 60 s"
+        assert chain.trouble is None
+
+    run(main)
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
