@@ -115,9 +115,35 @@ def test_units_that_a_stop_left_behind_have_failed_at_nothing() -> None:
             await ledger.record(replace(result(Outcome.FAILED), code=code))
         await ledger.record(result(Outcome.OK))
 
+    assert ledger.running == {}
     run(main)
     assert ledger.totals.stopped == 3
     assert [(failure.first.code, failure.units) for failure in ledger.failures] == [("ConnectionBroken", 1)]
+
+
+def test_targets_add_up_and_what_they_list_are_no_rows() -> None:
+    ledger = Ledger()
+
+    async def main() -> None:
+        for items in (7, 5):
+            await ledger.record(result(Outcome.OK, None, items=items))
+
+    run(main)
+    totals = ledger.totals
+    assert (totals.targets[Outcome.OK], totals.listed, totals.rows) == (2, 12, 0)
+    assert totals.outcomes() == {Outcome.OK: 2}
+
+
+def test_causes_are_kept_up_to_a_number() -> None:
+    ledger = Ledger()
+
+    async def main() -> None:
+        for number in [*range(FAILURES_KEPT + 2), 0, FAILURES_KEPT]:
+            await ledger.record(replace(result(Outcome.DENIED), message=str(number)))
+
+    run(main)
+    assert [failure.first.message for failure in ledger.failures] == [str(number) for number in range(FAILURES_KEPT)]
+    assert sum(failure.units for failure in ledger.failures) == FAILURES_KEPT + 1
 
 
 def test_causes_differ_by_account_outcome_code_and_message() -> None:

@@ -181,7 +181,7 @@ def test_a_manifest_of_a_newer_version(program: Zygote, local: Place) -> None:
 
 def test_a_full_disk_publishes_nothing_and_loses_nothing(program: Zygote, local: Place, estate: Estate) -> None:
     loud = [word for word in command(local, "r") if word != "--quiet"]
-    assert program.run(*loud, "--format", "ndjson", file_bytes=60_000) == 1
+    assert program.run(*loud, "--format", "ndjson", file_bytes=60_000) == 1, program.said()
     assert "File too large" in program.said()
     assert not [name for name in local.names() if name.endswith(("manifest.json", "_SUCCESS", "symlink.txt"))]
     assert program.run(*command(local, "r"), "--format", "ndjson") == 0, program.said()
