@@ -182,7 +182,7 @@ def test_pages_that_do_not_come_again_as_they_were_break_the_chain(before: int |
     with pytest.raises(ChainBroken) as caught:
         follow_anew(sent, chain, Page(["b"], "t1", now), Page(["c"], None, 12))
     assert str(caught.value) == (
-        "ListingChanged: the token of a page was refused, and what is listed anew is not what was before; run again"
+        "ListingChanged: the token of a page was refused, and what is listed anew is not what was; run again"
     )
     assert caught.value.__notes__ == ["0 pages before"]
     assert (sent, chain.items) == ([before], 1)
