@@ -200,6 +200,16 @@ def test_what_is_missing_and_whole_targets_are_told_sooner_than_each_repository(
     assert {key: value for key, value in vars(record).items() if key in expected} == expected
 
 
+def test_who_is_told_hears_of_a_result_once_it_is_counted_and_before_its_line() -> None:
+    lines = Lines()
+    heard: list[tuple[Result, int, int]] = []
+    ledger = Ledger(lines, tell=lambda ended: heard.append((ended, ledger.totals.pages, len(lines.taken))))
+    ended = result(Outcome.OK, pages=3)
+    run(lambda: ledger.record(ended))
+    assert heard == [(ended, 3, 0)]
+    assert len(lines.taken) == 1
+
+
 class Lines:
     """Takes a line after some seconds, the whole of it or, cancelled, nothing."""
 
