@@ -76,7 +76,7 @@ def diff(
     run_b: Annotated[str, Parameter(help="Id of the later run.")],
     *,
     output: _Output,
-    to: Annotated[str, Parameter(help="File for the changes; - for standard output.")] = "-",
+    to: Annotated[str, Parameter(allow_leading_hyphen=True, help="File for the changes; - for standard output.")] = "-",
     format: Annotated[Literal["ndjson", "parquet"], Parameter(help="Of the changes.")] = "ndjson",  # noqa: A002  (the option's name)
 ) -> int:
     """List image IDs added, removed and retagged between two runs, from repositories listed to the end in both."""
@@ -99,7 +99,8 @@ def report(
     *,
     output: _Output,
     to: Annotated[
-        str, Parameter(name=["--to", "-o"], help="File for the page; - for standard output.")
+        str,
+        Parameter(name=["--to", "-o"], allow_leading_hyphen=True, help="File for the page; - for standard output."),
     ] = "report.html",
     since: Annotated[
         str | None,
