@@ -84,6 +84,12 @@ coverage: .venv/ready
 	$(bin)/coverage combine --quiet
 	$(bin)/coverage report
 
+mutation: .venv/ready
+	$(bin)/python -m pip install --quiet 'mutmut>=3.8'
+	rm -rf mutants
+	$(bin)/mutmut run --max-children $$(nproc)
+	$(bin)/python -m tests.mutants
+
 audit: .venv/ready
 	$(bin)/python -m pip install --quiet 'pip-audit>=2.9'
 	$(bin)/pip-audit --requirement constraints.txt --disable-pip --vulnerability-service osv

@@ -29,7 +29,7 @@ class Governor:
     """
 
     def __init__(self, *, slots: int | anyio.Semaphore, pace: Pace) -> None:
-        self._slots = anyio.Semaphore(slots, fast_acquire=True) if isinstance(slots, int) else slots
+        self._slots = anyio.Semaphore(slots) if isinstance(slots, int) else slots
         self._turn: anyio.Lock | None = None
         self.pace = pace
 
@@ -91,7 +91,7 @@ def of_target(
     Each of the `operations` has a rate of its own at AWS, which may be `known`. `slots` and `max_rps` hold for both
     together.
     """
-    shared = anyio.Semaphore(slots, fast_acquire=True)
+    shared = anyio.Semaphore(slots)
     ceiling = Ceiling(max_rps) if max_rps else None
     listing, images = (
         Governor(slots=shared, pace=Pace(known=known.get(operation), ceiling=ceiling, share=share))

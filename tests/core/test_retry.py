@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -178,6 +179,32 @@ def test_what_will_not_pass_is_not_asked_again(error: Exception) -> None:
         run(lambda: retry(fetch, LONGEST, Chain())(None))
     assert caught.value is error
     assert len(times) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [Denied("AccessDeniedException", ""), ValueError("a bug")], ids=lambda error: type(error).__name__
+)
+def test_what_will_not_pass_is_not_asked_again_after_what_might_have(error: Exception) -> None:
+    fetch, times = scripted(THROTTLED, error)
+    with pytest.raises(type(error)) as caught:
+        run(lambda: retry(fetch, LONGEST, Chain())(None))
+    assert caught.value is error
+    assert len(times) == 2
+
+
+def test_each_attempt_asks_for_the_same_page() -> None:
+    asked: list[str | None] = []
+
+    async def fetch(token: str | None) -> Page[str]:
+        await checkpoint()
+        asked.append(token)
+        if len(asked) < 3:
+            raise THROTTLED
+        return PAGE
+
+    governed = Governor(slots=1, pace=Pace()).govern(fetch)
+    run(lambda: retry(governed, LONGEST, Chain())("a token"))
+    assert asked == ["a token"] * 3
 
 
 def test_errors_of_all_kinds_share_one_count_and_the_last_is_raised() -> None:
