@@ -196,12 +196,13 @@ class Crawl:
         limits = self._limits
         known = self._hints.of(target)
         learned = known.copy()
+        operations = target.asked(self._rows).operations
         listing, images = self._governors(
             slots=limits.requests_per_target,
             max_rps=target.account.max_rps or limits.max_rps,
             share=limits.rate_share,
             known=known.rates,
-            operations=self._rows.operations,
+            operations=operations,
         )
         waiting: deque[str] = deque()
 
@@ -242,7 +243,7 @@ class Crawl:
             whole = error is None
             return result, error
         finally:
-            learned.learned(dict(zip(self._rows.operations, (listing.pace.quota, images.pace.quota), strict=True)))
+            learned.learned(dict(zip(operations, (listing.pace.quota, images.pace.quota), strict=True)))
             self._hints.keep(target, learned, whole=whole)
             for name in waiting:
                 await self._ledger.record(Result.missed(Unit.of(target, name)))

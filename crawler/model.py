@@ -164,6 +164,10 @@ class Target:
         """Whether it is a registry of ECR Public."""
         return self.registry_id.startswith(PUBLIC)
 
+    def asked(self, rows: RowKind) -> RowKind:
+        """What is asked of it for these rows: ECR Public has no ListImages, so image IDs are made of details there."""
+        return RowKind.DETAILS if self.public else rows
+
 
 ItemT = TypeVar("ItemT")
 ItemT_co = TypeVar("ItemT_co", covariant=True)

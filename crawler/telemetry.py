@@ -25,7 +25,7 @@ from opentelemetry.trace import TracerProvider as Tracers
 
 from crawler import __version__
 from crawler.errors import CrawlError, Throttled
-from crawler.model import COMPLETE, Fetch, Image, Page, Part, Result, Split, Target
+from crawler.model import COMPLETE, PUBLIC, Fetch, Image, Page, Part, Result, RowKind, Split, Target
 from crawler.registry import Registries, Registry
 from crawler.rehearsal import Narrowed
 
@@ -125,7 +125,7 @@ class Telemetry:
         now = time.time_ns()
         told: dict[str, Any] = {
             **where,
-            "cloud.account.id": unit.registry_id or "",
+            "cloud.account.id": (unit.registry_id or "").removeprefix(PUBLIC),
             "crawler.repository": unit.repository or "",
             "crawler.outcome": result.outcome.value,
             "crawler.pages": chain.pages,
@@ -152,15 +152,16 @@ class _Watched:
     def __init__(self, telemetry: Telemetry, target: Target, behind: Registry) -> None:
         self._telemetry = telemetry
         self._region = target.region
+        self._operations = RowKind.DETAILS.operations if target.public else telemetry.operations
         self._behind = behind
 
     def repositories(self) -> Fetch[str]:
         """See `Registry`."""
-        return self._telemetry.timed(self._telemetry.operations[0], self._region, self._behind.repositories())
+        return self._telemetry.timed(self._operations[0], self._region, self._behind.repositories())
 
     def images(self, repository: str, part: Part | None = None) -> Fetch[Image]:
         """See `Registry`."""
-        return self._telemetry.timed(self._telemetry.operations[1], self._region, self._behind.images(repository, part))
+        return self._telemetry.timed(self._operations[1], self._region, self._behind.images(repository, part))
 
     def parts(self, split: Split) -> Sequence[Part]:
         """See `Registry`."""
