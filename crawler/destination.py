@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Protocol
 
 from crawler.ledger import Ledger
 from crawler.model import Result, RowKind
+from crawler.runs.layout import make_run_id
 from crawler.sinks import Sink
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.output import Output
@@ -24,7 +26,12 @@ class AlreadyPublished(Exception):
 
 
 class Destination(Protocol):
-    """What the job asks of it, in this order. Its failures are `Fatal`."""
+    """What the job asks of it, in this order. Its failures are `Fatal`. `run_id` names the run in the log."""
+
+    @property
+    def run_id(self) -> str:
+        """See the class."""
+        ...
 
     def taking(self) -> AbstractAsyncContextManager[Sink]:
         """Take rows while the body runs."""
@@ -55,6 +62,7 @@ class StreamDestination:
     """Standard output, or a file that appears when it is whole."""
 
     def __init__(self, output: Output, name: str, rows: RowKind) -> None:
+        self.run_id = make_run_id(datetime.now(UTC))
         self._output = output
         self._name = name
         self._rows = rows

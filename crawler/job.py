@@ -18,7 +18,7 @@ import anyio
 from anyio import to_thread
 from rich.console import Console
 
-from crawler import __version__
+from crawler import __version__, log_context
 from crawler.accounts import AccountsFile, read_accounts, selected
 from crawler.crawl import Crawl
 from crawler.destination import AlreadyPublished, Destination, StreamDestination
@@ -136,6 +136,7 @@ async def _run(
     shown: StandardError | None,
 ) -> int:
     console = Terminal()
+    log_context.begin(destination.run_id)
     for warning in file.warnings:
         logger.warning(printable(warning))
     accounts = "an organization" if file.organization else len(file.accounts)
@@ -243,8 +244,9 @@ async def _crawl(
             progress(ledger, console, expected=hints.expected, quiet=settings.quiet),
             registries_of(settings, ledger.warn) as registries,
         ):
+            named = log_context.watch(registries)
             crawl = Crawl(
-                telemetry.watch(registries) if telemetry else registries,
+                telemetry.watch(named) if telemetry else named,
                 sink,
                 ledger,
                 limits=settings.limits(),

@@ -84,6 +84,7 @@ class Publication:
         publish_partial: bool,
     ) -> None:
         self.claim = claim
+        self.run_id = claim.run
         self._rows = rows
         self._tables = tables
         self._publish_partial = publish_partial

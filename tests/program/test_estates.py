@@ -113,6 +113,26 @@ def test_what_is_said_with_v_and_vv_and_never_a_secret(program: Program, estate:
     assert said[""] == []
     assert {line["event"] for line in said["-v"]} >= {"crawling", "role assumed", "ended"}
     assert sum(line["event"] == "answered" for line in said["-vv"]) >= stats["requests"]["ecr:ListImages"]
+    for lines in (said["-v"], said["-vv"]):
+        assert len({line["run"] for line in lines}) == 1, "every line names the run"
+    of_images = [line for line in said["-vv"] if line.get("operation") == "ListImages"]
+    units = {(line["accountId"], line["registryId"], line["region"], line["repositoryName"]) for line in of_images}
+    assert units == {(row[0], *row[:3]) for row in crawled.rows}
+    assert len({line["requestId"] for line in of_images}) == len(of_images)
+    of_names = [line for line in said["-vv"] if line.get("operation") == "DescribeRepositories"]
+    assert {"repositoryName" in line for line in of_names} == {False}
+    assert {(line["registryId"], line["region"]) for line in of_names} == {
+        unit[:2] for unit in crawled.outcomes() if unit[2] is None
+    }
+
+
+def test_a_line_about_a_refusal_names_what_was_refused(program: Program, estate: Estate) -> None:
+    flags = ["-v", "--log-format", "json", "--quiet"]
+    fault = f"throttling:operation=ListImages,account={ONE},region=eu-west-1,repository=team-b/web"
+    crawled, _ = crawl(program, estate, estate.accounts_yaml(), *flags, faults=[fault])
+    (again,) = [line for line in map(json.loads, crawled.stderr.splitlines()) if line["event"] == "trying again"]
+    place = {key: again[key] for key in ("accountId", "registryId", "region", "repositoryName")}
+    assert list(place.values()) == [ONE, ONE, "eu-west-1", "team-b/web"]
 
 
 @pytest.mark.parametrize("regions", ["", "regions: [all]", "regions: ['eu-*', us-east-1]"])
