@@ -15,7 +15,7 @@ from crawler.errors import ChainBroken, CrawlError, Denied, Fatal, KeysUnknown, 
 from crawler.fanout import for_each, take
 from crawler.governor import Governor, of_target
 from crawler.hints import Hints, Memory
-from crawler.ledger import Ledger
+from crawler.ledger import Ledger, Running
 from crawler.listing import list_parts
 from crawler.model import (
     INTERRUPTED,
@@ -159,6 +159,7 @@ class Crawl:
             await self._targets_of(left, enabled, answered=len(left) < len(targets))
         else:
             await self._ledger.record(result)
+        self._ledger.totals.accounts += 1
 
     async def _targets_of(self, targets: deque[Target], enabled: AbstractSet[str], *, answered: bool) -> None:
         """Crawl the targets of one account, and tell its regions that are not enabled from keys that are wrong.
@@ -277,8 +278,8 @@ class Crawl:
         What ends more than the unit (a cancellation, a `Fatal`, a bug) is recorded for it, and goes on.
         """
         chain = Chain()
-        self._ledger.running[id(chain)] = chain
         started = anyio.current_time()
+        self._ledger.running[id(chain)] = Running(unit, chain, started)
         error: CrawlError | None = None
 
         def ended(outcome: Outcome, code: str | None = None, message: str | None = None) -> Result:

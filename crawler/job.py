@@ -241,7 +241,13 @@ async def _crawl(
             _lines(ledger_file) as to_file,
             destination.keeping() as to_store,
             destination.taking() as sink,
-            progress(ledger, console, expected=hints.expected, quiet=settings.quiet),
+            progress(
+                ledger,
+                console,
+                accounts=None if file.organization else len(file.accounts),
+                expected=hints.expected,
+                quiet=settings.quiet,
+            ),
             registries_of(settings, ledger.warn) as registries,
         ):
             named = log_context.watch(registries)

@@ -30,6 +30,7 @@ class Totals:
 
     `requests` counts attempts, so `requests - pages` failed. `listed` counts names of repositories, wanted or not;
     `stopped` the units that a stop left behind, which `Ledger.failures` leaves out: they have failed at nothing.
+    `accounts` counts those that have ended with all of their units.
     """
 
     targets: Counter[Outcome] = field(default_factory=Counter[Outcome])
@@ -41,6 +42,7 @@ class Totals:
     throttled: int = 0
     restarts: int = 0
     stopped: int = 0
+    accounts: int = 0
 
     def outcomes(self) -> Counter[Outcome]:
         """Units of both kinds by outcome."""
@@ -58,24 +60,34 @@ class Failure:
     units: int = 1
 
 
+@dataclass(slots=True)
+class Running:
+    """A unit that has begun and not ended, `since` when by anyio's clock."""
+
+    unit: Unit
+    chain: Chain
+    since: float
+
+
 class Ledger:
     """Takes every result once. Each of `sends` gets each line as bytes, once; without any there are only the sums.
 
     A send takes a line whole, or nothing of it where it is cancelled. `tell` is called with each result, after it was
-    counted and before its line is written. `running` are the chains of the units that have begun and not ended, by id.
+    counted and before its line is written. `running` are the units that have begun and not ended, by
+    the id of their chain.
     """
 
     def __init__(self, *sends: Send, tell: Callable[[Result], None] | None = None) -> None:
         self.sends: Sequence[Send] = sends
         self._listener = tell
         self.totals = Totals()
-        self.running: dict[int, Chain] = {}
+        self.running: dict[int, Running] = {}
         self._failures: dict[Hashable, Failure] = {}
         self.warnings: dict[str, list[str]] = {}
 
     def fetched(self) -> int:
         """Pages of all units so far, those included that have not ended."""
-        return self.totals.pages + sum(chain.pages for chain in self.running.values())
+        return self.totals.pages + sum(running.chain.pages for running in self.running.values())
 
     def warn(self, message: str, where: str) -> None:
         """See `Warn`. Logged the first time; the places of equal messages are gathered for summary and report."""

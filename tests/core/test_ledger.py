@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from crawler.ledger import FAILURES_KEPT, LAST_WORDS, Ledger, line, parse
+from crawler.ledger import FAILURES_KEPT, LAST_WORDS, Ledger, Running, line, parse
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Account, Chain, Outcome, Result, Target, Unit
 from tests.fakes import run
 
@@ -103,7 +103,7 @@ def test_of_an_account_the_id_and_the_name_are_left_in_a_line() -> None:
 def test_pages_of_units_that_have_not_ended_are_counted_too() -> None:
     ledger = Ledger()
     run(lambda: ledger.record(result(Outcome.OK, pages=3)))
-    ledger.running = {1: Chain(pages=4), 2: Chain(pages=5)}
+    ledger.running = {pages: Running(Unit.of(TARGET), Chain(pages=pages), 0.0) for pages in (4, 5)}
     assert ledger.fetched() == 12
 
 

@@ -15,10 +15,10 @@ from anyio.lowlevel import checkpoint
 from rich.console import Console
 
 from crawler.hints import Expected
-from crawler.ledger import Ledger
+from crawler.ledger import Ledger, Running
 from crawler.logs import LogFormat, configure
 from crawler.model import Account, Chain, Outcome, Result, Unit
-from crawler.progress import FIRST_LINE, LINES_EVERY, progress
+from crawler.progress import FIRST_LINE, LINES_EVERY, SLOW, progress
 from crawler.progress import _line as progress_line
 from tests.fakes import leaves, run
 
@@ -55,7 +55,7 @@ def test_what_is_left_is_told_in_pages_once_the_last_run_is_known() -> None:
     async def main() -> None:
         ledger = Ledger()
         chain = Chain()
-        ledger.running[0] = chain
+        ledger.running[0] = Running(UNIT, chain, 0.0)
         async with progress(ledger, console(stream), expected=Expected(1000, 600.0)):
             await anyio.sleep(FIRST_LINE + 1)
             chain.pages = 350  # of a repository that has not ended
@@ -92,6 +92,32 @@ def test_a_terminal_sees_it_live_and_clean_at_the_end() -> None:
     run(main)
     assert "2 s: 0 targets" in stream.getvalue()
     assert stream.getvalue().endswith("\x1b[2K")  # the line is taken away
+
+
+def test_a_terminal_sees_bars_and_what_takes_long() -> None:
+    stream = io.StringIO()
+
+    async def main() -> None:
+        ledger = Ledger()
+        ledger.totals.accounts, ledger.totals.pages = 3, 250
+        begun = anyio.current_time()
+        trouble = Chain(pages=70, trouble="ThrottlingException: Rate exceeded")
+        ledger.running = {
+            number: Running(Unit(None, "1" * 12, "eu-west-1", f"team/{number}\x1b"), chain, begun + number)
+            for number, chain in enumerate([trouble, Chain(), Chain(), Chain(), Chain(pages=9)])
+        }
+        shown = console(stream, force_terminal=True, _environ={"TERM": "xterm"})
+        async with progress(ledger, shown, accounts=12, expected=Expected(1000, 600.0)):
+            await anyio.sleep(SLOW + 2.1)
+
+    run(main)
+    last = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", stream.getvalue()).split("7 s: ")[-1].splitlines()
+    assert [line.split("━")[-1].strip() for line in last[1:3]] == ["3 of 12", "329 of about 1,000"]
+    assert [line.strip() for line in last[3:6]] == [
+        r"7 s in 111111111111 eu-west-1 team/0\x1b: 70 pages, ThrottlingException: Rate exceeded",
+        r"6 s in 111111111111 eu-west-1 team/1\x1b: 0 pages",
+        r"5 s in 111111111111 eu-west-1 team/2\x1b: 0 pages",
+    ]
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines() -> None:

@@ -8,7 +8,7 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawler.ledger import Ledger
+from crawler.ledger import Ledger, Running
 from crawler.model import Account, Chain, Outcome, Result, Unit
 from crawler.pace import Quota
 from crawler.runs.documents import decode_timeline
@@ -27,7 +27,7 @@ def test_each_interval_has_what_came_in_it() -> None:
         chain = Chain()
         async with watch.watching():
             await anyio.sleep(0.5)
-            ledger.running[0] = chain
+            ledger.running[0] = Running(UNIT, chain, 0.0)
             chain.attempts, chain.throttled = 4, 1  # of a repository that has not ended
             await anyio.sleep(1)
             chain.attempts, chain.items = 6, 700
