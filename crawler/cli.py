@@ -26,8 +26,8 @@ app = App(
     help=(
         "List every image ID of every Amazon ECR repository of a company, over all accounts and regions, as NDJSON.\n\n"
         "Rows go to standard output, everything else to standard error. Exit code: 0 complete; 3 some unit was denied "
-        "or failed, the rows of all others are there; 2 usage or accounts file; 1 fatal; 130 or 143 after a signal; "
-        "141 when the reader of standard output has gone.\n\n"
+        "or failed, the rows of all others are there; 2 usage or accounts file; 1 fatal; 129, 130 or 143 after a "
+        "signal; 141 when the reader of standard output has gone.\n\n"
         "An option with several values is repeated, or they stand between commas. Every option is also an environment "
         "variable: --targets-at-once is CRAWLER_TARGETS_AT_ONCE."
     ),

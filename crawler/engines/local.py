@@ -15,7 +15,7 @@ GRACE = 4.0
 
 
 class Stop:
-    """A stop asked for by SIGINT or SIGTERM.
+    """A stop asked for by SIGINT, SIGTERM, or SIGHUP: a terminal that goes away.
 
     The first signal cancels the work under `run` and leaves `GRACE` seconds to write what has been fetched; the second
     ends the process where it stands. `signal` is the first one, None while there was none; `cut_short` tells that
@@ -45,10 +45,15 @@ class Stop:
             await work()
 
     async def _listen(self, *, task_status: TaskStatus[None]) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup, whose point that is
+            heeded.append(signal.SIGHUP)
+        with anyio.open_signal_receiver(*heeded) as signals:
             task_status.started()
             async for number in signals:
                 if self.signal is not None:
+                    if number == signal.SIGHUP:  # the kernel sends one, and the shell another: nobody is impatient
+                        continue
                     os._exit(128 + number)
                 self.signal = signal.Signals(number)
                 self._work.cancel(f"{self.signal.name} received")

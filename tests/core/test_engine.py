@@ -15,7 +15,8 @@ from crawler.engines.local import GRACE, Stop
 from tests.fakes import leaves, run
 
 both = pytest.mark.parametrize("backend", ["trio", "asyncio"])
-signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+hangup = pytest.mark.skipif(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="these tests run under nohup")
+signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=hangup)])
 
 
 def kill_self(number: signal.Signals) -> None:
@@ -110,6 +111,21 @@ def test_without_a_signal_nothing_changes(backend: str) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_under_nohup_a_terminal_may_go_away() -> None:
+    async def main() -> Stop:
+        stop = Stop()
+        async with stop.listening():
+            kill_self(signal.SIGHUP)
+            await stop.run(checkpoint)
+        return stop
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(main).signal is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @both
 def test_an_error_of_the_work_leaves(backend: str) -> None:
     async def fails() -> None:
@@ -158,6 +174,9 @@ anyio.run(main, backend=sys.argv[1])
         (["SIGINT", "SIGINT"], 130, ""),
         (["SIGTERM", "SIGINT"], 130, ""),
         (["SIGINT", "SIGTERM"], 143, ""),
+        pytest.param(["SIGHUP"], 129, "SIGHUP\n", marks=hangup),
+        # A shell that ends sends it, and so does the kernel: that is one terminal gone, and no one in a hurry.
+        pytest.param(["SIGHUP", "SIGHUP", "SIGINT"], 130, "", marks=hangup),
     ],
 )
 def test_the_second_signal_ends_the_process_where_it_stands(

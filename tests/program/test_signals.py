@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import time
@@ -33,13 +34,22 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def in_memory(process: subprocess.Popen[bytes]) -> int:
+    """Bytes of the process that are in memory."""
+    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 @contextmanager
-def started(program: Program, emulator: Emulator, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    program: Program, emulator: Emulator, *arguments: str, script: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The program; `script` is what a shell does, with `"$@"` for the program itself."""
     program.environment |= emulator.environment()
     accounts = f"accounts: [{{account_id: {ACCOUNT}, role: inventory, regions: [{REGION}]}}]\n"
     (program.folder / "accounts.yaml").write_text(accounts)
     files = [word for flag in ("ledger", "report") if f"--{flag}" not in arguments for word in (f"--{flag}", flag)]
     command = program.command("--accounts", "accounts.yaml", *files, *arguments)
+    command = ["/bin/sh", "-c", script, "sh", *command] if script else command
     process = subprocess.Popen(
         command, env=program.env(), cwd=program.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -60,7 +70,7 @@ def ledger(folder: Path) -> dict[str | None, dict[str, object]]:
     return by_repository
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_stops_cleanly(program: Program, number: signal.Signals) -> None:
     rule = Rule(fault="stall", operation="ListImages", repository=STALLED, times=0)
     with (
@@ -131,16 +141,54 @@ def test_a_reader_that_goes_away_ends_it_quietly(program: Program) -> None:
     assert report["status"] == "interrupted"
 
 
-def test_no_request_times_out_while_the_reader_sleeps(program: Program) -> None:
-    """The reader sleeps for twice the timeout of a request; requests in flight end in time all the same."""
-    with running(estate(20_000)) as emulator, started(program, emulator, "--timeout", "1") as process:
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_reader_that_sleeps_costs_no_request_and_no_memory(program: Program, seconds: int) -> None:
+    """It sleeps for longer than a request may take; requests in flight end in time, and then no other begins."""
+    each = 100_000
+    with running(estate(each)) as emulator, started(program, emulator, "--timeout", "1") as process:
         assert process.stdout
         process.stdout.readline()
-        time.sleep(2)  # this reader's own: there is no event for nothing happening
+        seen = []
+        for _ in range(2):
+            time.sleep(seconds / 2)  # this reader's own: there is no event for nothing happening
+            seen.append((emulator.stats()["requests"]["ecr:ListImages"], in_memory(process)))
+        (before, memory), (after, memory_after) = seen
+        assert before == after < 3 * each / 1000, "pages are still fetched, or all are: nobody held them back"
+        assert memory_after - memory < 1 << 20
         rest = process.stdout.read()
         assert process.wait(timeout=20) == 0
-    assert len(rest.splitlines()) + 1 == 60_000
+    assert len(rest.splitlines()) + 1 == 3 * each
     assert all(line["attempts"] == line["pages"] for line in ledger(program.folder).values())
+
+
+def test_under_nohup_it_goes_on(program: Program) -> None:
+    rule = Rule(fault="stall", operation="ListImages", repository=STALLED, seconds=0.5)
+    with (
+        running(estate(10), Options(faults=[rule])) as emulator,
+        started(program, emulator, "--output", "rows", script='trap "" HUP; exec "$@"') as process,
+    ):
+        wait_until(lambda: emulator.stats()["requests"]["ecr:ListImages"] == 3)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=20) == 0
+    assert len((program.folder / "rows").read_bytes().splitlines()) == 30
+
+
+@pytest.mark.parametrize(
+    "script",
+    ['exec "$@" 2>&-', 'exec "$@" 0<&- 1>&- 2>&-', '{ { "$@"; echo $? >code; } 2>&1 | true; }; exit $(cat code)'],
+    ids=["standard error is closed", "all three are closed", "nobody reads standard error"],
+)
+def test_no_one_to_tell_is_no_reason_to_fail(program: Program, script: str) -> None:
+    """And nothing that was to be told finds its way into the files that have their descriptors."""
+    with (
+        running(estate(1000)) as emulator,
+        started(program, emulator, "--output", "rows", "-vv", script=script) as process,
+    ):
+        assert process.wait(timeout=20) == 0
+    rows = [json.loads(line) for line in (program.folder / "rows").read_bytes().splitlines()]
+    assert len({row["imageDigest"] for row in rows}) == len(rows) == 3000
+    assert {line["outcome"] for line in ledger(program.folder).values()} == {"OK"}
+    assert json.loads((program.folder / "report").read_bytes())["exitCode"] == 0
 
 
 @pytest.mark.parametrize("file", ["--output", "--ledger", "--report"])
