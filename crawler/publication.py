@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from crawler import __version__
 from crawler.aws.buckets import buckets
 from crawler.destination import AlreadyPublished
-from crawler.errors import Fatal, UsageError
+from crawler.errors import UsageError
 from crawler.ledger import Ledger, fields
 from crawler.model import Outcome, Result, RowKind
 from crawler.runs import layout
@@ -26,6 +25,7 @@ from crawler.sinks import Sink
 from crawler.sinks.encoding import SCHEMA_VERSIONS, Encoding
 from crawler.sinks.formats import encoding_of
 from crawler.sinks.parts import PartSink
+from crawler.sinks.spool import discard, local_file, told
 from crawler.sinks.writer import Send, writing
 from crawler.store import Store
 from crawler.tables import Table
@@ -92,11 +92,11 @@ class Publication:
         self._store = store
         self._journal = journal
         self._encoding = cast("Encoding[object]", encoding_of(claim.format, claim.run, rows))
-        self._ledger_file: IO[bytes] = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115  (closed by `close`)
+        self._ledger_file = local_file()
 
     def close(self) -> None:
         """Remove local files."""
-        self._ledger_file.close()
+        discard(self._ledger_file)
         self._journal.close()
 
     @asynccontextmanager
@@ -109,16 +109,19 @@ class Publication:
     @asynccontextmanager
     async def keeping(self) -> AsyncGenerator[Send]:
         """See `Destination`."""
-        with gzip.GzipFile(fileobj=self._ledger_file, mode="wb", compresslevel=6, mtime=0) as compressed:
+        with ExitStack() as exits:
+            compressed = gzip.GzipFile(fileobj=self._ledger_file, mode="wb", compresslevel=6, mtime=0)
+            exits.callback(discard, compressed)
 
             def write(data: bytes) -> None:
-                try:
+                with told():
                     compressed.write(data)
-                except OSError as error:
-                    raise Fatal("SpoolFailed", f"{tempfile.gettempdir()}: {error.strerror}: make room there") from error
 
             async with writing(write) as send:
                 yield send
+            with told():
+                compressed.close()
+                self._ledger_file.flush()
 
     async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
         """See `Destination`."""

@@ -32,7 +32,7 @@ _CHUNK_BYTES, _CHUNKS_AT_ONCE = 8 << 20, 3
 _UMASK = 0o077
 
 #: What obstore leaves of a local write that was killed: the name, and a number.
-_UNFINISHED = re.compile(r"#\d+$|\.new-[0-9a-f]+$")
+_UNFINISHED = re.compile(r"\.new-[0-9a-f]+(#\d+)?$|#\d+$")
 
 _SAID = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
 
@@ -140,20 +140,22 @@ class Store:
         try:
             with _told(self.uri_of(path)):
                 if self._folder:
-                    await self._create_local(path, data)
+                    await self._write_local(path, data, overwrite=False)
                 else:
                     await obstore.put_async(self._backing, path, data, mode="create")
         except AlreadyExistsError:
             if await self.read(path) != data:
                 raise Exists(path) from None
 
-    async def _create_local(self, path: str, data: bytes) -> None:
-        # obstore links the whole file into place, but syncs nothing: after a power failure it might be there, empty.
-        new = f"{path}.new-{os.urandom(4).hex()}"
-        await obstore.put_async(self._backing, new, data)
+    async def _write_local(self, path: str, file: IO[bytes] | bytes, *, overwrite: bool) -> None:
+        # Not obstore's own put: that syncs nothing, so that after a power failure the file might be there, empty; and a
+        # process that is killed leaves NAME#1 behind, in which Hive and Spark would find half a file to read.
+        folder, slash, name = path.rpartition("/")
+        new = f"{folder}{slash}.{name}.new-{os.urandom(4).hex()}"
+        await obstore.put_async(self._backing, new, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
         await self._sync(new)
         try:
-            await obstore.rename_async(self._backing, new, path, overwrite=False)
+            await obstore.rename_async(self._backing, new, path, overwrite=overwrite)
         except AlreadyExistsError:
             await obstore.delete_async(self._backing, new)
             raise
@@ -171,8 +173,10 @@ class Store:
     async def put(self, path: str, file: IO[bytes] | bytes) -> None:
         """Write a file whole, replacing what was there. A large one is an upload of several requests on S3."""
         with _told(self.uri_of(path)):
+            if self._folder:
+                await self._write_local(path, file, overwrite=True)
+                return
             await obstore.put_async(self._backing, path, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
-            await self._sync(path)
 
     async def _sync(self, path: str) -> None:
         if self._folder:
@@ -207,10 +211,15 @@ class Store:
         return True
 
     async def list(self, folder: str) -> AsyncGenerator[Entry]:
-        """All files below a folder, in any order; consume under `aclosing`. `folder` ends with a slash, or is empty."""
+        """All whole files below a folder, in any order; consume under `aclosing`. A folder ends with a slash, or is "".
+
+        What a killed process left is none: the second name of a file that was just created would be a second file.
+        """
         with _told(self.uri_of(folder)):
             async for entries in obstore.list(self._backing, folder.rstrip("/") or None):
                 for entry in entries:
+                    if self._folder and _UNFINISHED.search(entry["path"]):
+                        continue
                     yield Entry(entry["path"], entry["size"], entry["last_modified"])
 
     async def names(self, folder: str) -> Sequence[str]:

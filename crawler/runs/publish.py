@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from tempfile import TemporaryFile
 
 from anyio import to_thread
 
@@ -16,7 +15,7 @@ from crawler.runs.documents import Manifest
 from crawler.runs.journal import Journal
 from crawler.sinks.encoding import Encoding
 from crawler.sinks.parts import Part
-from crawler.sinks.spool import PartFile
+from crawler.sinks.spool import PartFile, local_file, told
 from crawler.store import Exists, Store
 
 logger = logging.getLogger(__name__)
@@ -42,13 +41,14 @@ async def merged(store: Store, journal: Journal, encoding: Encoding[object]) -> 
 
 async def _merge(store: Store, journal: Journal, encoding: Encoding[object], group: Sequence[Part]) -> Part:
     with ExitStack() as files:
-        sources = [files.enter_context(TemporaryFile()) for _ in group]
+        sources = [files.enter_context(local_file()) for _ in group]
         for part, source in zip(group, sources, strict=True):
             await store.fetch(part.path, source)
-            source.seek(0)
+            with told():
+                source.seek(0)
         file = files.enter_context(PartFile(encoding.suffix))
         file.rows = sum(part.rows for part in group)
-        await to_thread.run_sync(encoding.merge, sources, file.raw())
+        await to_thread.run_sync(file.merge, encoding, sources)
         await to_thread.run_sync(file.finish)
         return await journal.upload(file)
 

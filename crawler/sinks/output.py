@@ -31,6 +31,7 @@ class Output:
         self.name = "<stdout>" if name == "-" else name
         self._path = Path(name)
         self._partial: Path | None = None
+        self._failed: Fatal | None = None
         if name == "-" and sys.__stdout__ is None:
             # Descriptor 1 is then whatever was opened first.
             raise UsageError("standard output is closed: name a file with --output")
@@ -82,12 +83,18 @@ class Output:
                     # Who shares our standard output may have made it non-blocking for all who hold it.
                     self._wait_until_writable()
         except OSError as error:
-            raise self._failure(error) from error
+            self._failed = self._failure(error)
+            raise self._failed from error
 
     def publish(self) -> None:
-        """Let the file appear under its name, with all that was written. Nothing to do for a stream."""
+        """Let the file appear under its name, with all that was written. Nothing to do for a stream.
+
+        A file that could not take everything never appears: it may end in half a line. Raises that failure again.
+        """
         if self._partial is None:
             return
+        if self._failed:
+            raise self._failed
         try:
             os.fsync(self._fd)
             self._partial.rename(self._path)

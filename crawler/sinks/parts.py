@@ -193,7 +193,11 @@ class PartSink(Generic[ChunkT]):
                 if self._batch and (self._due() or (self._closed and not self._waiting)):
                     batch, self._batch = self._batch, None
                     await to_thread.run_sync(batch.file.finish)
-                    await batches.send(batch)
+                    try:
+                        await batches.send(batch)
+                    except anyio.BrokenResourceError:  # `_commit` has failed, and its error is the one to leave
+                        batch.file.close()
+                        return
                 if not self._waiting:
                     if self._closed:
                         return

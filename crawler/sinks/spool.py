@@ -6,7 +6,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import IO, Any, Generic, Self, TypeVar, cast
 
@@ -18,14 +18,28 @@ ChunkT = TypeVar("ChunkT")
 
 
 @contextmanager
-def _told() -> Generator[None]:
+def told() -> Generator[None]:
+    """Failures of local files as `Fatal`, in one line."""
     try:
         yield
     except OSError as error:
-        where = tempfile.gettempdir()
+        where = tempfile.tempdir or "no temporary folder can be written"
         raise Fatal(
-            "SpoolFailed", f"{where}: {error.strerror}: make room there, or set TMPDIR; the run is not complete"
+            "SpoolFailed",
+            f"{where}: {error.strerror or error}: make room there, or set TMPDIR; the run is not complete",
         ) from error
+
+
+def local_file(buffering: int = -1) -> IO[bytes]:
+    """A file without a name."""
+    with told():
+        return cast("IO[bytes]", tempfile.TemporaryFile(buffering=buffering))
+
+
+def discard(file: IO[bytes] | io.BufferedIOBase) -> None:
+    """Close a local file that nobody will read. What it still gathers may find no room, and that has been told."""
+    with suppress(OSError):
+        file.close()
 
 
 class Spool(Generic[ChunkT]):
@@ -57,9 +71,9 @@ class Spool(Generic[ChunkT]):
 
     def spill(self) -> None:
         """Move to the file what is in memory. Blocks."""
-        with _told():
+        with told():
             if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+                self._file = local_file()
             self._encoding.spill(self._chunks, self._file)
             self._file.flush()
         self._chunks, self.in_memory = [], 0
@@ -79,7 +93,7 @@ class Spool(Generic[ChunkT]):
     def close(self) -> None:
         """Remove the file."""
         if self._file:
-            self._file.close()
+            discard(self._file)
             self._file = None
 
 
@@ -127,7 +141,7 @@ class PartFile:
     def close(self) -> None:
         """Remove the file."""
         if self._hashed:
-            self._hashed.file.close()
+            discard(self._hashed.file)
 
     @property
     def size(self) -> int:
@@ -141,9 +155,8 @@ class PartFile:
 
     def raw(self) -> IO[bytes]:
         """Open the file, to be written by someone else than `append`."""
-        with _told():
-            if self._hashed is None:
-                self._hashed = _Hashed(tempfile.TemporaryFile(buffering=1 << 20))  # noqa: SIM115  (closed by `close`)
+        if self._hashed is None:
+            self._hashed = _Hashed(local_file(buffering=1 << 20))
         return cast("IO[bytes]", self._hashed)
 
     def open(self, encoding: Encoding[Any]) -> None:
@@ -155,13 +168,18 @@ class PartFile:
         """Write the rows of a spool. Blocks."""
         if self._writer is None:
             raise AssertionError("append before open")
-        with _told():
+        with told():
             self._writer.append(origin, spool)
         self.rows += spool.rows
 
+    def merge(self, encoding: Encoding[Any], parts: Sequence[IO[bytes]]) -> None:
+        """Write the rows of other parts, and nothing else. Blocks."""
+        with told():
+            encoding.merge(parts, self.raw())
+
     def finish(self) -> None:
         """Write what is left. Blocks."""
-        with _told():
+        with told():
             if self._writer:
                 self._writer.close()
             if self._hashed:

@@ -247,3 +247,21 @@ def test_a_disk_that_fails_at_the_end_publishes_nothing(file: Path, monkeypatch:
     with Output(str(file)) as output, pytest.raises(Fatal, match="Input/output error; the run is not complete"):
         output.publish()
     assert not file.exists()
+
+
+def test_a_file_that_could_not_take_all_never_appears(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may end in half a line."""
+
+    def write(_: int, data: bytes) -> int:
+        if len(data) < 9:
+            raise OSError(28, "No space left on device")
+        return 4
+
+    with Output(str(file)) as output:
+        monkeypatch.setattr(os, "write", write)
+        with pytest.raises(Fatal, match="No space left"):
+            output.write(b"one\ntwo\nthree\n")
+        monkeypatch.undo()
+        with pytest.raises(Fatal, match="No space left"):
+            output.publish()
+    assert not file.exists()

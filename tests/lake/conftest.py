@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,13 +136,14 @@ class Zygote:
 
 
 @contextmanager
-def zygote(folder: Path) -> Iterator[Zygote]:
+def zygote(folder: Path, preload: Path | None = None) -> Iterator[Zygote]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.lake.zygote"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
+        env={**os.environ, **({"LD_PRELOAD": str(preload)} if preload else {})},
     )
     try:
         with process:
@@ -165,8 +167,20 @@ def moto_s3() -> Iterator[S3]:
 
 
 @pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    with zygote(tmp_path_factory.mktemp("forks")) as made:
+def failing_disk(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """`failing_disk.c`, compiled; None where there is no compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        return None
+    made = tmp_path_factory.mktemp("disk") / "failing_disk.so"
+    source = Path(__file__).with_name("failing_disk.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", made, source, "-ldl"], check=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory, failing_disk: Path | None) -> Iterator[Zygote]:
+    with zygote(tmp_path_factory.mktemp("forks"), failing_disk) as made:
         yield made
 
 

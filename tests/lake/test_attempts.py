@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,17 @@ import obstore
 import pytest
 
 from crawler.errors import Fatal, UsageError
-from crawler.model import Account, Chain, Outcome, Result, Unit
+from crawler.model import Account, Chain, Outcome, Result, RowKind, Target, Unit
+from crawler.publication import Publication
 from crawler.runs import attempt, layout, owners
 from crawler.runs.attempt import begin, lineage, living
 from crawler.runs.documents import Claim, Record
 from crawler.runs.journal import Journal
+from crawler.sinks.lines import Lines
+from crawler.sinks.parts import Part, PartSink, Sizes
+from crawler.sinks.spool import PartFile
 from crawler.store import Exists, Store
+from tests.fakes import leaves
 
 SETTINGS: dict[str, Any] = {"accounts": "sha256:0"}
 
@@ -188,3 +194,93 @@ def test_a_process_that_has_ended_is_known_to_have(tmp_path: Path) -> None:
     done = subprocess.Popen([sys.executable, "-c", ""], cwd=tmp_path)
     done.wait()
     assert owners.dead({**ours, "pid": str(done.pid), "began": "12345"})
+
+
+def test_a_record_that_was_killed_while_it_got_its_name_is_one_record(tmp_path: Path) -> None:
+    """Created files have two names for a moment, the first of them hidden."""
+
+    async def main(store: Store) -> None:
+        journal = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        await journal.commit([], [whole("one")])
+        assert store.folder
+        (record,) = (store.folder / path for path in journal.records)
+        for leftover in (f".{record.name}.new-0badcafe", f"{record.name}.new-0badcafe"):
+            (record.parent / leftover).hardlink_to(record)
+        assert list(await lineage(store, journal.claim)) == journal.records
+        journal.close()
+
+    run(tmp_path, main)
+
+
+def test_what_is_half_written_in_a_folder_is_hidden_from_those_who_read_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    real = obstore.rename_async
+
+    async def rename_async(*args: Any, **kwargs: Any) -> None:
+        seen.extend(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
+        await real(*args, **kwargs)
+
+    monkeypatch.setattr(obstore, "rename_async", rename_async)
+
+    async def main(store: Store) -> None:
+        await store.put("data/part", b"rows")
+        await store.create("data/other", b"rows")
+        assert await store.names("data/") == ["data/other", "data/part"]
+
+    run(tmp_path, main)
+    assert len(seen) == 3
+    assert [name for name in seen if not name.startswith(".")] == ["part"]
+
+
+class FailingJournal:
+    """Stores the first part at once, and fails to commit it when the next is there."""
+
+    def __init__(self) -> None:
+        self.next = anyio.Event()
+
+    def holds(self, registry_id: str, region: str, repository: str | None) -> bool:  # noqa: ARG002
+        return False
+
+    async def upload(self, file: PartFile) -> Part:
+        return Part("part", file.rows, file.size, "")
+
+    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:  # noqa: ARG002
+        await self.next.wait()
+        raise Fatal("StoreFailed", "no room")
+
+
+def test_a_store_that_fails_while_the_next_part_waits_is_the_only_error() -> None:
+    async def main() -> None:
+        journal = FailingJournal()
+        sink = PartSink(Lines("r", ""), journal, Sizes(seconds=0.0, part_units=1))
+        target = Target(Account("1" * 12, "a"), "1" * 12, "east")
+        async with sink.running():
+            for name in ("one", "two", "three"):
+                with sink.repository(target, name) as rows:
+                    await rows.send([{"imageDigest": "sha256:0"}])
+                    rows.commit(whole(name))
+                await anyio.sleep(0.1)  # a thread writes meanwhile
+            journal.next.set()
+            await anyio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        anyio.run(main)
+    assert [type(leaf) for leaf in leaves(caught.value)] == [Fatal]
+
+
+def test_a_ledger_that_finds_no_room_at_its_end_is_a_failure_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crawler.publication.local_file", partial(Path("/dev/full").open, "wb"))
+
+    async def main(store: Store) -> None:
+        claim = await begin(store, "r", "parquet", SETTINGS)
+        publication = Publication(store, claim, Journal(store, claim), [], rows=RowKind.IDS, publish_partial=False)
+        with pytest.raises(Fatal, match="No space left on device"):
+            async with publication.keeping() as send:
+                await send(b"line\n")
+        publication.close()
+
+    run(tmp_path, main)

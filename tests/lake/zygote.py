@@ -5,16 +5,20 @@ Reads orders as lines of JSON from standard input, and answers each with the pro
 
 `file_bytes` is how long any file may grow, as if the disk were full. `kill_at_write` N ends the program by SIGKILL:
 before a write to the store where N is odd, after one where it is even, two for each write. `kill_after` does so after
-that many seconds. Parts end early, so that there is something to resume.
+that many seconds. `fault` is what `failing_disk.c` shall do, if it is loaded: operation, N, number of the error (0 for
+SIGKILL), whether all later ones fail too; where it struck is written to the file `struck`. Parts end early, so that
+there is something to resume.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -65,6 +69,12 @@ def _be_the_program(order: dict[str, Any]) -> None:
         countdown = [at]
         for name in _WRITES:
             setattr(obstore, name, _deadly(getattr(obstore, name), countdown))
+    if fault := order.get("fault"):
+        operation, at, error, ever = fault
+        tempfile.gettempdir()  # it tries some folders, and writes into each
+        struck = os.open("struck", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        if not ctypes.CDLL(None).fail_at(operation.encode(), at, error, ever, struck):
+            raise ValueError(operation)
     sys.argv = ["crawler", *order["arguments"]]
     cli.main()
 
