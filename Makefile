@@ -2,7 +2,7 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test slow readers docs examples faults soak crash fuzz coverage mutation audit bench bench-throttle lint types constraints clean help
+.PHONY: demo test slow readers docs examples faults soak crash sweep adversary fuzz coverage mutation audit bench bench-throttle lint types constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
@@ -13,6 +13,8 @@ help:
 	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
 	@echo 'make crash        kill the program at a hundred moments and at each write, and look for lost rows; ten minutes'
 	@echo 'make readers      the lines for Polars, Spark and Hive in the README, run; installs them, and needs Java'
+	@echo 'make sweep        each operation on files in turn fails, or is the last that the program does; SWEEP_MINUTES minutes'
+	@echo 'make adversary    crawl through a proxy for AWS that injects faults, which we did not write; three minutes'
 	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote'
 	@echo 'make coverage     lines and branches of crawler/ that the tests reach: 95 %, or it fails; a quarter of an hour'
 	@echo 'make mutation     break the heart of it in hundreds of ways, and see that tests notice; a quarter of an hour'
@@ -73,6 +75,14 @@ soak: .venv/ready
 
 crash: .venv/ready
 	CRASHES=100 $(bin)/pytest tests/lake/test_crash.py
+
+# One process for each sweep; -rP shows how far each came.
+sweep: .venv/ready
+	SWEEP=all $(bin)/pytest -rP --dist=load tests/lake/test_sweep.py
+
+adversary: .venv/ready
+	$(bin)/python -m pip install --quiet 'microburst>=0.10'
+	$(bin)/pytest -rP -m slow tests/program/test_adversary.py
 
 fuzz: .venv/ready
 	$(bin)/python -m pip install --quiet 'atheris>=3'

@@ -140,26 +140,28 @@ class Store:
         try:
             with _told(self.uri_of(path)):
                 if self._folder:
-                    await self._write_local(path, data, overwrite=False)
+                    await self._write_local(self._folder, path, data, overwrite=False)
                 else:
                     await obstore.put_async(self._backing, path, data, mode="create")
         except AlreadyExistsError:
             if await self.read(path) != data:
                 raise Exists(path) from None
 
-    async def _write_local(self, path: str, file: IO[bytes] | bytes, *, overwrite: bool) -> None:
+    async def _write_local(self, top: Path, path: str, file: IO[bytes] | bytes, *, overwrite: bool) -> None:
         # Not obstore's own put: that syncs nothing, so that after a power failure the file might be there, empty; and a
         # process that is killed leaves NAME#1 behind, in which Hive and Spark would find half a file to read.
         folder, slash, name = path.rpartition("/")
         new = f"{folder}{slash}.{name}.new-{os.urandom(4).hex()}"
         await obstore.put_async(self._backing, new, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
-        await self._sync(new)
+        await to_thread.run_sync(_sync, [top / new])
         try:
             await obstore.rename_async(self._backing, new, path, overwrite=overwrite)
         except AlreadyExistsError:
             await obstore.delete_async(self._backing, new)
             raise
-        await self._sync(path)
+        # A new folder is a name in its parent's.
+        parents = (top / path).parents
+        await to_thread.run_sync(_sync, parents[: parents.index(top) + 1])
 
     async def refuses_to_replace(self, path: str) -> bool:
         """Tell whether creating this file, which exists, is refused, as all that is exact here rests on."""
@@ -174,13 +176,9 @@ class Store:
         """Write a file whole, replacing what was there. A large one is an upload of several requests on S3."""
         with _told(self.uri_of(path)):
             if self._folder:
-                await self._write_local(path, file, overwrite=True)
+                await self._write_local(self._folder, path, file, overwrite=True)
                 return
             await obstore.put_async(self._backing, path, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
-
-    async def _sync(self, path: str) -> None:
-        if self._folder:
-            await to_thread.run_sync(_sync, self._folder, path)
 
     async def read(self, path: str) -> bytes | None:
         """All of a small file, None if there is none."""
@@ -264,10 +262,9 @@ def _client_options(bucket: Bucket) -> ClientConfig:
     return options
 
 
-def _sync(folder: Path, path: str) -> None:
-    """Make a file durable, and its name in every folder down to it: a new folder is a name in its parent's."""
-    names = [folder / path, *(folder / path).parents]
-    for name in names[: names.index(folder) + 1]:
+def _sync(names: Sequence[Path]) -> None:
+    """Make files durable, or the names in folders."""
+    for name in names:
         fd = os.open(name, os.O_RDONLY)
         try:
             os.fsync(fd)
