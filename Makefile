@@ -13,8 +13,8 @@ help:
 	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
 	@echo 'make crash        kill the program at a hundred moments and at each write, and look for lost rows; ten minutes'
 	@echo 'make readers      the lines for Polars, Spark and Hive in the README, run; installs them, and needs Java'
-	@echo 'make sweep        each operation on files in turn fails, or is the last that the program does; SWEEP_MINUTES minutes'
-	@echo 'make adversary    crawl through a proxy for AWS that injects faults, which we did not write; three minutes'
+	@echo 'make sweep        each operation on files in turn fails, or is the last that the program does; a quarter of an hour'
+	@echo 'make adversary    crawl through a proxy for AWS that injects faults, which we did not write; five minutes'
 	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote'
 	@echo 'make coverage     lines and branches of crawler/ that the tests reach: 95 %, or it fails; a quarter of an hour'
 	@echo 'make mutation     break the heart of it in hundreds of ways, and see that tests notice; a quarter of an hour'
@@ -102,7 +102,9 @@ mutation: .venv/ready
 
 audit: .venv/ready
 	$(bin)/python -m pip install --quiet 'pip-audit>=2.9'
-	$(bin)/pip-audit --requirement constraints.txt --disable-pip --vulnerability-service osv
+	$(bin)/pip-audit --requirement constraints.txt --disable-pip --vulnerability-service osv || { \
+		echo 'make audit: what is listed above is known; or, after a ConnectionError, osv.dev cannot be reached and nothing was looked up'; \
+		exit 1; }
 
 bench: .venv/ready
 	$(bin)/python -m benchmarks all

@@ -101,8 +101,9 @@ def told(program: Zygote, sweep: Sweep, code: int) -> None:
     if sweep.error == 0:
         assert code == KILLED
         return
-    if code == 0 and sweep.operation == "remove":
-        return  # what is left over is hidden, and `clean` removes it
+    if code == 0 and sweep.operation in ("create", "remove"):
+        # Python makes a temporary file in another way if the first fails. What cannot be removed is hidden.
+        return
     said = f"{(program.folder / 'struck').read_text()}{program.said()}"
     assert code in (1, 2), said
     assert os.strerror(sweep.error) in said, said
