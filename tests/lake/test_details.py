@@ -17,9 +17,11 @@ from pyiceberg.catalog import Catalog, load_catalog
 
 from crawler.emulator import Account, Estate, Options, Repository, Series, running
 from crawler.emulator.images import MIXED
+from crawler.errors import Fatal
 from crawler.model import RowKind
 from crawler.sinks.columns import COLUMNS
 from crawler.sinks.encoding import FIELDS
+from crawler.tables.iceberg import Iceberg
 from tests.lake.conftest import KILLED, Place, Zygote
 from tests.lake.test_crash import command
 
@@ -123,38 +125,41 @@ def catalog(program: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_tables_take_rows_of_one_kind(
-    program: Zygote, local: Place, estate: Estate, catalog: Catalog, tmp_path: Path
+    program: Zygote,
+    local: Place,
+    estate: Estate,
+    catalog: Catalog,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def tables(name: str) -> list[str]:
-        return ["--iceberg", f"nightly:lake.{name}", "--delta", str(tmp_path / name)]
-
-    assert program.run(*command(local, "d1"), *DETAILS, *tables("details")) == 0, program.said()
-    assert program.run(*command(local, "i"), *tables("ids")) == 0, program.said()
-    count = sum(1 for _ in estate.details())
+    tables = ["--iceberg", "nightly:lake.details", "--delta", str(program.folder / "delta")]
+    assert program.run(*command(local, "d"), *DETAILS, *tables) == 0, program.said()
     scanned = catalog.load_table("lake.details").scan().to_arrow().to_pylist()
-    copied = DeltaTable(str(tmp_path / "details")).to_pyarrow_table().to_pylist()
-    assert sorted(map(values, scanned)) == sorted(map(values, copied)) == sorted(map(values, records(local, "d1")))
-    assert len(scanned) == count
+    copied = DeltaTable(str(program.folder / "delta")).to_pyarrow_table().to_pylist()
+    assert sorted(map(values, scanned)) == sorted(map(values, copied)) == sorted(map(values, records(local, "d")))
+    assert len(scanned) == sum(1 for _ in estate.details())
     before = local.names()
-    iceberg, delta = tables("ids")[:2], tables("details")[2:]
-    for table, rows, missing in ((iceberg, DETAILS, "imageTags"), (delta, [], "imageTag")):
-        assert program.run(*command(local, "x"), *rows, *table) == 1
-        kind = "details" if rows else "ids"
-        refusal = f"{' '.join(table)}: has no column {missing}, so it is not a table of --rows {kind}"
-        assert refusal in program.said()
+    assert program.run(*command(local, "x"), *tables[2:]) == 1
+    assert f"--delta {tables[3]}: has no column imageTag, so it is not a table of --rows ids" in program.said()
     assert local.names() == before, "told before the crawl"
+    # In this process pyiceberg has read its settings before.
+    monkeypatch.setattr("crawler.tables.iceberg.load_catalog", lambda _: catalog)
+    with pytest.raises(Fatal, match=r"lake\.details: has no column imageTag, so it is not a table of --rows ids"):
+        Iceberg("nightly:lake.details", RowKind.IDS).check()
+    catalog.create_table("lake.ids", schema=COLUMNS[RowKind.IDS].schema)
+    Iceberg("nightly:lake.ids", RowKind.IDS).check()
+    with pytest.raises(Fatal, match=r"lake\.ids: has no column imageTags, so it is not a table of --rows details"):
+        Iceberg("nightly:lake.ids", RowKind.DETAILS).check()
 
 
 def test_changes_are_those_of_image_ids_whatever_the_rows(program: Zygote, local: Place, tmp_path: Path) -> None:
-    runs = {"ids": [], "details": DETAILS, "lines": [*DETAILS, "--format", "ndjson.zst"]}
+    runs = {"ids": [], "details": [*DETAILS, "--format", "ndjson.zst"]}
     for run_id, rows in runs.items():
         assert program.run(*command(local, run_id), *rows) == 0, program.said()
     assert program.run("runs", "--output", local.output) == 0
     listed = [json.loads(line) for line in program.said().splitlines() if line.startswith('{"run":')]
-    assert {run["run"]: run["rowKind"] for run in listed} == {"ids": "ids", "details": "details", "lines": "details"}
-    for pair in (("ids", "details"), ("details", "lines")):
-        assert program.run("diff", *pair, "--output", local.output, "--to", str(tmp_path / "changes")) == 0
-        assert "no change in 16 repositories; 0 not compared" in program.said()
+    assert {run["run"]: run["rowKind"] for run in listed} == {"ids": "ids", "details": "details"}
+    assert program.run("diff", "ids", "details", "--output", local.output, "--to", str(tmp_path / "changes")) == 0
+    assert "no change in 16 repositories; 0 not compared" in program.said()
     fewer = {f"team/{n}": Repository(f"team/{n}", Series(f"r{n}", n * 50 - 1, MIXED)) for n in range(1, 8)}
     made = Estate([Account("000000000001", repositories=dict.fromkeys(REGIONS, fewer))], regions=REGIONS)
     with running(made, Options()) as emulator:
