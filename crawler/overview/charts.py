@@ -28,6 +28,8 @@ _MANY_TIMES = 20
 
 _Spec = dict[str, Any]
 
+_X: _Spec = {"title": None, "tickCount": 12}
+
 #: As wide in all panels, so that the same moment stands below itself.
 _Y: _Spec = {"title": None, "tickCount": 4, "minExtent": 40, "maxExtent": 40}
 
@@ -164,14 +166,14 @@ def over_time(timeline: Timeline, alt: str) -> Markup:
                 "fastest": interval.fastest,
             }
         )
-    x: _Spec = {"field": "start", "type": "quantitative", "axis": {"title": None}, "scale": {"nice": False}}
+    x: _Spec = {"field": "start", "type": "quantitative", "axis": _X, "scale": {"nice": False}}
     panels = [
         _panel("requests", "Requests a second", x, [_bars("requests")]),
         _panel("throttled", "Refused for coming too fast, a second", x, [_bars("throttled")]),
     ]
     if any(value["slowest"] is not None for value in values):
         panels.append(_panel("rates", "Rates learned, requests a second: slowest and fastest", x, _band(values)))
-    panels[-1]["encoding"]["x"] = x | {"axis": {"title": f"{unit} since the crawl began"}}
+    panels[-1]["encoding"]["x"] = x | {"axis": _X | {"title": f"{unit} since the crawl began"}}
     spec: _Spec = {"config": _CONFIG | {"view": {"stroke": None}}, "data": {"values": values}, "vconcat": panels}
     return _inline(vl_convert.vegalite_to_svg(spec), alt)
 

@@ -75,6 +75,7 @@ def page(figures: Figures) -> bytes:
             tree=treemap(figures.leaves, _tree_alt(figures.leaves)) if figures.leaves else None,
             over_time=over_time(timeline, _time_alt(timeline)) if timeline else None,
             times=_times(timeline) if timeline else [],
+            learned=any(interval.slowest is not None for interval in timeline.intervals) if timeline else False,
             rates=rates_by_target(figures.timeline),
         )
         .encode()
