@@ -9,6 +9,7 @@ from typing import Literal
 from anyio import to_thread
 
 from crawler.diff import Compared, Side, compare
+from crawler.errors import UsageError
 from crawler.publication import opened
 from crawler.runs.documents import Manifest
 from crawler.runs.publish import published
@@ -28,11 +29,25 @@ async def write_changes(
     with Output(to) as file, tempfile.TemporaryDirectory() as folder:
         changes = Path(folder, "changes")
         async with opened(output, writes=False) as store:
-            before = await side(store, await published(store, earlier), Path(folder, "earlier"))
-            after = await side(store, await published(store, later), Path(folder, "later"))
+            manifests = [await published(store, run_id) for run_id in (earlier, later)]
+            _require_same_filters(*manifests)
+            before = await side(store, manifests[0], Path(folder, "earlier"))
+            after = await side(store, manifests[1], Path(folder, "later"))
             compared = await to_thread.run_sync(compare, before, after, changes, output_format)
         await to_thread.run_sync(_copy, changes, file)
     return compared
+
+
+def _require_same_filters(earlier: Manifest, later: Manifest) -> None:
+    """Raise `UsageError` for runs of which one left out images that the other has: those would read as changes."""
+    for setting in ("tag_status", "image_status"):
+        one, other = earlier.settings.get(setting), later.settings.get(setting)
+        if one != other:
+            option = f"--{setting.replace('_', '-')}"
+            raise UsageError(
+                f"diff: {earlier.run} was crawled with {option} {one}, {later.run} with {other}: what one of them left "
+                "out would read as added or removed"
+            )
 
 
 async def side(store: Store, manifest: Manifest, folder: Path) -> Side:

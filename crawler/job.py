@@ -35,7 +35,7 @@ from crawler.sinks.writer import Send, writing
 from crawler.standard_error import LAST_WORDS, StandardError, unblocked
 from crawler.timeline import Watch
 from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
-from crawler.wiring import crawl_all, hints_of, registries_of
+from crawler.wiring import crawl_all, hints_of, registries_of, tell_unmatched
 
 if TYPE_CHECKING:
     from crawler.telemetry import Telemetry
@@ -116,11 +116,11 @@ async def run(
         async with hints as remembered, place as destination:
             return await _run(settings, file, destination, ledger_file, report_file, hints=remembered, shown=shown)
     except AlreadyPublished as found:
-        Terminal().print(str(found), markup=False, highlight=False, soft_wrap=True)
+        _say(str(found))
         return COMPLETE if found.status in ("complete", "tolerated") else INCOMPLETE
     except (CrawlError, BaseExceptionGroup) as error:  # of the place: what the crawl itself met, `_run` has told
         if failure := fatal(error):
-            Terminal().print(f"FAILED: {printable(str(failure))}", markup=False, highlight=False, soft_wrap=True)
+            _say(f"FAILED: {printable(str(failure))}")
             return FATAL
         raise
 
@@ -159,11 +159,14 @@ async def _run(
     verdict = partial(verdict_of, settings, stop, ledger, destination)
     status, code, _ = verdict(failure)
     await hints.publish(ledger.totals.pages if code in (COMPLETE, INCOMPLETE) else None)
-    if code in (COMPLETE, INCOMPLETE):
-        watch.timeline.rates = hints.hints.slowest(RATES_KEPT)
-        failure = await _appear(destination, status, watch)
     if ledger_file:
         failure = _publish(ledger_file) or failure
+    if code in (COMPLETE, INCOMPLETE):
+        watch.timeline.rates = hints.hints.slowest(RATES_KEPT)
+        late = Stop()
+        failure = await _appear(destination, status, watch, late) or failure
+        if late.signal:
+            stop, verdict = late, partial(verdict_of, settings, late, ledger, destination)
     ending = Ending(*verdict(failure), started, datetime.now(UTC))
     if report_file:
         text = as_json(ledger, ending, version=__version__, settings=settings.shown())
@@ -172,11 +175,9 @@ async def _run(
     with anyio.move_on_after(LAST_WORDS if stop.signal else math.inf):
         # Until here a terminal that nobody reads has held up nothing. The summary is worth a wait: it is not dropped.
         await _drained(shown)
-        if not settings.quiet and ending.exit_code != READER_GONE:
+        if ending.exit_code != READER_GONE:
             with suppress(OSError):  # a terminal that went away
-                summarize(console, ledger, ending)
-                if said := destination.published():
-                    console.print(said, markup=False, highlight=False, soft_wrap=True)
+                _conclude(settings, ending, ledger, destination, failure)
         await _drained(shown)
         if telemetry:
             await to_thread.run_sync(telemetry.close, abandon_on_cancel=True)
@@ -184,6 +185,22 @@ async def _run(
         # A look-up or a write may hang in a thread for minutes yet, and the interpreter would wait for it.
         os._exit(ending.exit_code)
     return ending.exit_code
+
+
+def _conclude(
+    settings: Settings, ending: Ending, ledger: Ledger, destination: Destination, failure: Fatal | None
+) -> None:
+    if settings.quiet:
+        if failure:  # quiet, but not wordless
+            _say(f"FAILED: {printable(str(failure))}")
+        return
+    summarize(Terminal(), ledger, ending)
+    if said := destination.published():
+        _say(said)
+
+
+def _say(text: str) -> None:
+    Terminal().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _telemetry(settings: Settings) -> Telemetry | None:
@@ -199,10 +216,11 @@ async def _drained(shown: StandardError | None) -> None:
         await shown.drain()
 
 
-async def _appear(destination: Destination, status: str, watch: Watch) -> Fatal | None:
-    """Let the rows appear; tell what was in the way."""
+async def _appear(destination: Destination, status: str, watch: Watch, stop: Stop) -> Fatal | None:
+    """Let the rows appear, unless a signal comes; tell what was in the way."""
     try:
-        await destination.publish(status, watch.ledger, watch.timeline)
+        async with stop.listening():
+            await stop.run(partial(destination.publish, status, watch.ledger, watch.timeline))
     except (CrawlError, BaseExceptionGroup) as error:
         if failure := fatal(error):
             return failure
@@ -264,27 +282,17 @@ async def _crawl(
             )
             ledger.sends = [send for send in (to_file, to_store) if send]
             await destination.recall(ledger.record)
+            ledger.recalled()
             async with watch.watching():
                 await stop.run(partial(crawl_all, crawl, ledger, settings, file))
             if not stop.signal:
-                _tell_unmatched(crawl, ledger, settings)
+                tell_unmatched(crawl, ledger, settings)
     except (CrawlError, BaseExceptionGroup) as error:
         failure = fatal(error)
         if failure is None:
             raise
         return failure
     return None
-
-
-def _tell_unmatched(crawl: Crawl, ledger: Ledger, settings: Settings) -> None:
-    """Warn of what matched nothing, beside what did. Where nothing matched at all, that is the verdict."""
-    for given, left, text in (
-        (settings.region, crawl.regions, "--region matches no region of these accounts"),
-        (settings.repository, crawl.repositories, "--repository matches none that was listed; globs match whole names"),
-    ):
-        if len(left.globs) < len(set(given)):
-            for glob in sorted(left.globs):
-                ledger.warn(text, glob)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -82,12 +82,23 @@ class Ledger:
         self._listener = tell
         self.totals = Totals()
         self.running: dict[int, Running] = {}
+        self.recalled_pages = self.recalled_rows = 0
         self._failures: dict[Hashable, Failure] = {}
         self.warnings: dict[str, list[str]] = {}
 
     def fetched(self) -> int:
         """Pages of all units so far, those included that have not ended."""
-        return self.totals.pages + sum(running.chain.pages for running in self.running.values())
+        return self.totals.pages + sum(chain.pages for chain in self.under_way())
+
+    def under_way(self) -> Iterator[Chain]:
+        """The chains that have not ended, and what they are made of."""
+        for running in self.running.values():
+            yield running.chain
+            yield from running.chain.parts
+
+    def recalled(self) -> None:
+        """Take note that all that was recorded so far was done by earlier attempts, and not in this one's time."""
+        self.recalled_pages, self.recalled_rows = self.totals.pages, self.totals.rows
 
     def warn(self, message: str, where: str) -> None:
         """See `Warn`. Logged the first time; the places of equal messages are gathered for summary and report."""

@@ -62,12 +62,13 @@ async def list_parts(begin: Begin, parts: Sequence[Part | None], rows: Rows, cha
             failed.append((error, own))
             group.cancel_scope.cancel()
 
-    chains = [Chain() for _ in parts]
+    chain.parts = chains = [Chain() for _ in parts]
     try:
         async with anyio.create_task_group() as group:
             for part, own in zip(parts, chains, strict=True):
                 group.start_soon(list_part, part, own)
     finally:
+        chain.parts = ()
         for own in chains:
             chain.add(own)
     if failed:

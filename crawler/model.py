@@ -212,7 +212,7 @@ class Chain:
     `pages` are answers received, `items` what they held, `attempts` requests sent (so `attempts - pages` failed),
     `last_token_hash` names the token of the newest page asked for, None while that is the first. `restarts` counts new
     beginnings after a refused token; `pages` that came again count again, their items do not. `trouble` is what the
-    newest request failed with, None where it did not.
+    newest request failed with, None where it did not. `parts` are chains of its own that it will be the sum of.
     """
 
     pages: int = 0
@@ -222,6 +222,7 @@ class Chain:
     last_token_hash: str | None = None
     restarts: int = 0
     trouble: str | None = None
+    parts: Sequence[Chain] = ()
 
     def add(self, part: Chain) -> None:
         """Count in another chain of the same unit."""

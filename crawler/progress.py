@@ -117,25 +117,26 @@ async def _show_lines(ledger: Ledger, console: Console, expected: Expected | Non
 
 def _line(ledger: Ledger, seconds: float, expected: Expected | None) -> str:
     totals = ledger.totals
-    rate = totals.rows / seconds if seconds else 0.0
+    rate = (totals.rows - ledger.recalled_rows) / seconds if seconds else 0.0
     missing = ledger.incomplete()
     return (
         f"{seconds:,.0f} s: {totals.targets.total():,} targets and {totals.repositories.total():,} repositories done, "
         f"{totals.rows:,} rows ({rate:,.0f}/s), {totals.throttled:,} requests throttled"
         + (f", {missing:,} units missing" if missing else "")
-        + (_left(ledger.fetched(), seconds, expected) if expected else "")
+        + (_left(ledger.fetched(), ledger.recalled_pages, seconds, expected) if expected else "")
     )
 
 
-def _left(pages: int, seconds: float, expected: Expected) -> str:
-    """How far it is, in pages: half of the targets may be a hundredth of the work."""
+def _left(pages: int, recalled: int, seconds: float, expected: Expected) -> str:
+    """How far it is, in pages: half of the targets may be a hundredth of the work. `recalled` took no time of ours."""
     if pages >= expected.pages:
         return f"; {pages:,} pages, the last run had {expected.pages:,}"
     told = f"; {pages / expected.pages:.0%} of the last run's {expected.pages:,} pages"
-    if pages < _TELLING * expected.pages:
+    fetched = pages - recalled
+    if fetched < _TELLING * expected.pages:
         return told
     # A target that is throttled, or the longest chain, may outlast all others: it was begun first.
-    left = max(seconds * (expected.pages - pages) / pages, expected.seconds - seconds)
+    left = max(seconds * (expected.pages - pages) / fetched, expected.seconds - seconds)
     return f"{told}, about {duration(left)} left"
 
 

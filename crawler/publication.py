@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from crawler import __version__
 from crawler.aws.buckets import buckets
 from crawler.destination import AlreadyPublished
-from crawler.errors import UsageError
+from crawler.errors import Fatal, UsageError
 from crawler.ledger import Ledger, fields
 from crawler.model import Outcome, Result, RowKind
 from crawler.runs import layout
@@ -65,8 +66,11 @@ async def clean_store(output: str, older_than: timedelta) -> Cleaned:
         cleaned = await clean(store, older_than)
     if output.startswith("s3://"):
         name, _, prefix = output.removeprefix("s3://").partition("/")
+        start = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         async with buckets() as s3:
-            cleaned.uploads = await s3.abort_stale_uploads(await s3.find(name), prefix, older_than)
+            bucket = await s3.find(name)
+            for folder in layout.FOLDERS:
+                cleaned.uploads += await s3.abort_stale_uploads(bucket, start + folder, older_than)
     return cleaned
 
 
@@ -78,7 +82,7 @@ class Publication:
         store: Store,
         claim: Claim,
         journal: Journal,
-        tables: Sequence[Table],
+        tables: Callable[[], Awaitable[Sequence[Table]]],
         *,
         rows: RowKind,
         publish_partial: bool,
@@ -89,6 +93,7 @@ class Publication:
         self._tables = tables
         self._publish_partial = publish_partial
         self.manifest: Manifest | None = None
+        self._there = False
         self._store = store
         self._journal = journal
         self._encoding = cast("Encoding[object]", encoding_of(claim.format, claim.run, rows))
@@ -125,7 +130,10 @@ class Publication:
 
     async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
         """See `Destination`."""
-        await self._journal.recall(record)
+        try:
+            await self._journal.recall(record)
+        except UsageError as unfit:  # a record that is damaged, or of a later program
+            raise Fatal("RecordUnfit", str(unfit)) from unfit
 
     async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:
         """See `Destination`."""
@@ -158,7 +166,9 @@ class Publication:
                 timeline=timeline_path,
             )
             await publish(self._store, journal, self.manifest)
-            await commit(self._store, self.manifest, self._tables, partial_too=self._publish_partial)
+            self._there = True
+            # Opened anew: what opened them before the crawl may have been keys that end within the hour.
+            await commit(self._store, self.manifest, await self._tables(), partial_too=self._publish_partial)
 
     def published(self) -> str:
         """See `Destination`."""
@@ -168,6 +178,8 @@ class Publication:
 
     def left_behind(self) -> str:
         """See `Destination`."""
+        if self._there:
+            return f"run {self.claim.run} is published; the same command again adds it to tables that do not have it"
         return (
             f"run {self.claim.run} is not published; what was committed stays: go on with --run-id {self.claim.run}, "
             "or --resume"
@@ -194,7 +206,9 @@ async def publication(order: Order) -> AsyncGenerator[Publication]:
             await commit(store, found.manifest, tables, partial_too=order.publish_partial)
             raise AlreadyPublished(run_id, store.uri, found.manifest.status) from found
         journal = Journal(store, claim)
-        publication = Publication(store, claim, journal, tables, rows=order.rows, publish_partial=order.publish_partial)
+        publication = Publication(
+            store, claim, journal, partial(_tables, order), rows=order.rows, publish_partial=order.publish_partial
+        )
         exits.callback(publication.close)
         yield publication
 

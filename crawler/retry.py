@@ -22,14 +22,18 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that a service's Retry-After is heeded for, at most. As long as the pace pauses for it.
+LONGEST_PAUSE = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How one request is repeated. Times are in seconds, read from anyio's clock.
 
     A wait is drawn from [0, min(cap, base * 2 ** (n - 1))] after the n-th failed attempt, and is never shorter than
-    the service's own Retry-After. No further attempt starts once `attempts` were made, or when its wait would end
-    more than `seconds` after the first failure. `uniform` is `random.uniform`, given so that tests can know it.
+    the service's own Retry-After, or `LONGEST_PAUSE`, for it may name days. No further attempt starts once `attempts`
+    were made, or when its wait would end more than `seconds` after the first failure. `uniform` is `random.uniform`,
+    given so that tests can know it.
     """
 
     attempts: int = 20
@@ -44,7 +48,7 @@ class RetryPolicy:
         # 2.0 ** 1024 overflows; the bound stopped growing long before.
         bound = min(self.cap, self.base * 2.0 ** min(attempt - 1, 64))
         asked = error.retry_after if isinstance(error, Throttled) and error.retry_after else 0.0
-        return max(self.uniform(0.0, bound), asked)
+        return max(self.uniform(0.0, bound), min(asked, LONGEST_PAUSE))
 
 
 def _tell(state: RetryCallState) -> None:

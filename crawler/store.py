@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypedDict
 
@@ -33,6 +34,8 @@ _UMASK = 0o077
 
 #: What obstore leaves of a local write that was killed: the name, and a number.
 _UNFINISHED = re.compile(r"\.new-[0-9a-f]+(#\d+)?$|#\d+$")
+
+_PROBE = ".writable.new-"
 
 _SAID = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
 
@@ -92,7 +95,7 @@ class Store:
         folder = Path(os.path.realpath(name))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".writable.new-{os.urandom(4).hex()}"
+            probe = folder / f"{_PROBE}{os.urandom(4).hex()}"
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -238,12 +241,12 @@ class Store:
         except FileNotFoundError:
             return
 
-    def unfinished(self, older_than: timedelta) -> Iterator[Path]:
-        """Files that a killed process left half written in a local store, untouched for that long."""
+    def unfinished(self, folders: Iterable[str], older_than: timedelta) -> Iterator[Path]:
+        """Files that a killed process left half written in a local store below `folders`, untouched for that long."""
         if self._folder is None:
             return
         latest = (datetime.now(UTC) - older_than).timestamp()
-        for path in self._folder.rglob("*"):
+        for path in chain(self._folder.glob(f"{_PROBE}*"), *((self._folder / folder).rglob("*") for folder in folders)):
             if _UNFINISHED.search(path.name) and path.is_file() and path.stat().st_mtime < latest:
                 yield path
 

@@ -125,7 +125,7 @@ class Watch:
 
     def _sums(self) -> tuple[int, int, int]:
         """Requests and refusals so far, those of units under way included, and rows."""
-        totals, running = self.ledger.totals, [running.chain for running in self.ledger.running.values()]
+        totals, running = self.ledger.totals, list(self.ledger.under_way())
         return (
             totals.requests + sum(chain.attempts for chain in running),
             totals.throttled + sum(chain.throttled for chain in running),

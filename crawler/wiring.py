@@ -85,3 +85,14 @@ async def crawl_all(crawl: Crawl, ledger: Ledger, settings: Settings, file: Acco
         # In a file this is known before the crawl; here it is what the crawl could not find.
         message = f"--account {name}: no active account of the organization has this id or name"
         await ledger.record(Result(Unit(), Outcome.FAILED, "SelectorUnmatched", message))
+
+
+def tell_unmatched(crawl: Crawl, ledger: Ledger, settings: Settings) -> None:
+    """Warn of what matched nothing, beside what did. Where nothing matched at all, that is the verdict."""
+    for given, left, text in (
+        (settings.region, crawl.regions, "--region matches no region of these accounts"),
+        (settings.repository, crawl.repositories, "--repository matches none that was listed; globs match whole names"),
+    ):
+        if len(left.globs) < len(set(given)):
+            for glob in sorted(left.globs):
+                ledger.warn(text, glob)

@@ -103,7 +103,7 @@ async def clean(store: Store, older_than: timedelta = ORPHANED_AFTER) -> Cleaned
                 cleaned.parts += await tidy(store, run.manifest)
             elif run.claim:
                 cleaned.parts += await _clean_unfinished(store, run.claim, older_than)
-    for path in await to_thread.run_sync(lambda: list(store.unfinished(older_than))):
+    for path in await to_thread.run_sync(lambda: list(store.unfinished(layout.FOLDERS, older_than))):
         path.unlink(missing_ok=True)
         cleaned.local += 1
     return cleaned

@@ -15,6 +15,9 @@ VERSION = 1
 #: All runs, one folder each.
 RUNS = "runs/"
 
+#: All that is ours in an output, which may hold what is not.
+FOLDERS = (RUNS, "data/", "hive/")
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

@@ -21,7 +21,7 @@ from crawler.store import Exists, Store
 logger = logging.getLogger(__name__)
 
 #: Parts that are smaller are merged, into parts that are not larger.
-SMALL_BYTES, MERGED_BYTES = 32 << 20, 96 << 20
+SMALL_BYTES, MERGED_BYTES = 64 << 20, 128 << 20
 
 
 async def merged(store: Store, journal: Journal, encoding: Encoding[object]) -> list[Part]:
@@ -70,9 +70,10 @@ async def follow(store: Store, manifest: Manifest) -> None:
     uris = [_hadoop(store.uri_of(part.path)) for part in manifest.parts]
     symlink = layout.symlink(manifest.run, manifest.date, manifest.format, manifest.kind)
     await store.put(symlink, "".join(f"{uri}\n" for uri in uris).encode())
+    # First what nobody may read any more: who waits for _SUCCESS may then read all that lies beside it.
+    await tidy(store, manifest)
     if manifest.complete:
         await store.put(layout.success(manifest.run, manifest.date), b"")
-    await tidy(store, manifest)
 
 
 def _hadoop(uri: str) -> str:

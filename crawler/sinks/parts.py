@@ -8,8 +8,8 @@ some hundredths of the run so far: that is what a crash may cost. A repository t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -143,10 +143,19 @@ class PartSink(Generic[ChunkT]):
     async def own_part(self, spool: Spool[ChunkT], origin: Origin) -> Part:
         """Write all that a spool holds as a part, and leave it empty. One at a time, for the sake of memory."""
         async with self._own:
-            self.in_memory -= spool.in_memory
             with PartFile(self.encoding.suffix) as file:
-                await to_thread.run_sync(self._write_own, file, spool, origin)
+                with self.counting(spool):
+                    await to_thread.run_sync(self._write_own, file, spool, origin)
                 return await self._journal.upload(file)
+
+    @contextmanager
+    def counting(self, spool: Spool[ChunkT]) -> Generator[None]:
+        """Count out what the body takes out of memory, however it ends."""
+        before = spool.in_memory
+        try:
+            yield
+        finally:
+            self.in_memory -= before - spool.in_memory
 
     def _write_own(self, file: PartFile, spool: Spool[ChunkT], origin: Origin) -> None:
         file.open(self.encoding)
@@ -283,8 +292,8 @@ class PartRows(Generic[ChunkT]):
             return
         sink.in_memory += spool.add(images)
         if sink.in_memory > sink.sizes.memory:
-            sink.in_memory -= spool.in_memory
-            await to_thread.run_sync(spool.spill)
+            with sink.counting(spool):
+                await to_thread.run_sync(spool.spill)
         if spool.bytes > sink.sizes.part * sink.encoding.ratio:
             self._own.append(await sink.own_part(spool, self._origin))
 

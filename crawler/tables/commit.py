@@ -10,6 +10,7 @@ from tempfile import NamedTemporaryFile
 from anyio import to_thread
 
 from crawler.runs.documents import Manifest
+from crawler.sinks.spool import told
 from crawler.store import Store
 from crawler.tables import Table
 
@@ -42,8 +43,9 @@ async def _add(store: Store, manifest: Manifest, table: Table) -> None:
             if store.folder or not table.copies:
                 names.append(store.uri_of(part.path))
                 continue
-            file = files.enter_context(NamedTemporaryFile(suffix=".parquet"))
-            await store.fetch(part.path, file.file)
-            file.flush()
+            with told():
+                file = files.enter_context(NamedTemporaryFile(suffix=".parquet"))
+                await store.fetch(part.path, file.file)
+                file.flush()
             names.append(file.name)
         await to_thread.run_sync(table.add, store, manifest, names)

@@ -82,6 +82,22 @@ def test_what_is_left_is_in_units_that_fit(seconds: int, told: str) -> None:
     assert line.endswith(f"about {told} left")
 
 
+def test_what_earlier_attempts_did_is_there_and_took_no_time_of_this_one() -> None:
+    ledger = Ledger()
+    ledger.totals.pages, ledger.totals.rows = 800, 800_000
+    ledger.recalled()
+    ledger.totals.pages, ledger.totals.rows = 850, 850_000
+    line = progress_line(ledger, 100, Expected(1000, 0.0))
+    assert "850,000 rows (500/s)" in line
+    assert line.endswith("85% of the last run's 1,000 pages, about 5 min left")
+
+
+def test_the_parts_of_a_chain_that_is_split_are_seen_while_they_go() -> None:
+    ledger = Ledger()
+    ledger.running[0] = Running(Unit(), Chain(parts=[Chain(pages=20), Chain(pages=30)]), 0.0)
+    assert ledger.fetched() == 50
+
+
 def test_a_terminal_sees_it_live_and_clean_at_the_end() -> None:
     stream = io.StringIO()
 

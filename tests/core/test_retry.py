@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import anyio
@@ -77,7 +78,8 @@ def test_each_wait_is_drawn_anew_between_nothing_and_its_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "waited"), [(None, 0.25), (0.0, 0.25), (0.1, 0.25), (7.5, 7.5), (899.0, 899.0), (-3.0, 0.25)]
+    ("retry_after", "waited"),
+    [(None, 0.25), (0.0, 0.25), (0.1, 0.25), (7.5, 7.5), (60.0, 60.0), (1e6, 60.0), (-3.0, 0.25)],
 )
 def test_the_wish_of_the_service_is_a_lower_bound(retry_after: float | None, waited: float) -> None:
     fetch, times = scripted(Throttled("ThrottlingException", "", retry_after))
@@ -131,9 +133,9 @@ def test_no_attempt_starts_later_than_the_seconds_after_the_first_failure(second
 
 def test_a_wish_beyond_the_time_that_is_left_is_not_waited_for() -> None:
     async def main() -> float:
-        fetch, times = scripted(Throttled("ThrottlingException", "", 901.0))
+        fetch, times = scripted(Throttled("ThrottlingException", "", 31.0))
         with pytest.raises(Throttled):
-            await retry(fetch, LONGEST, Chain())(None)
+            await retry(fetch, replace(LONGEST, seconds=30.0), Chain())(None)
         assert len(times) == 1
         return anyio.current_time()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import anyio
 import obstore
@@ -19,8 +20,11 @@ from crawler.model import Account, Chain, Outcome, Result, RowKind, Target, Unit
 from crawler.publication import Publication
 from crawler.runs import attempt, layout, owners
 from crawler.runs.attempt import begin, lineage, living
-from crawler.runs.documents import Claim, Record
+from crawler.runs.catalog import clean
+from crawler.runs.documents import Claim, Manifest, Record
 from crawler.runs.journal import Journal
+from crawler.runs.publish import merged, publish
+from crawler.sinks.formats import encoding_of
 from crawler.sinks.lines import Lines
 from crawler.sinks.parts import Part, PartSink, Sizes
 from crawler.sinks.spool import PartFile
@@ -284,3 +288,77 @@ def test_a_ledger_that_finds_no_room_at_its_end_is_a_failure_that_is_told(
         publication.close()
 
     run(tmp_path, main)
+
+
+def test_a_record_that_was_being_linked_when_its_process_was_killed_counts_once(tmp_path: Path) -> None:
+    """Between link and unlink the file has both names; before the link, only the other one."""
+
+    async def main(store: Store) -> None:
+        assert store.folder
+        first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        await first.commit([Part("data/p", 2, 10, "00")], [whole("one")])
+        record = store.folder / first.records[0]
+        os.link(record, f"{record}.new-deadbeef")
+        os.link(record, record.with_name("00001-000002.ndjson.new-deadbeef"))
+        second = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        recalled: list[str | None] = []
+
+        async def note(result: Result) -> None:
+            recalled.append(result.unit.repository)
+
+        await second.recall(note)
+        assert list(second.claim.base) == first.records
+        assert [part.path for part in second.parts] == ["data/p"]
+        assert recalled == ["one"]
+        first.close()
+        second.close()
+
+    run(tmp_path, main)
+
+
+def test_beside_success_lies_what_the_manifest_names_and_nothing_else(tmp_path: Path) -> None:
+    beside: list[list[str]] = []
+
+    class Watched(Store):
+        async def put(self, path: str, file: IO[bytes] | bytes) -> None:
+            await super().put(path, file)
+            if path.endswith("_SUCCESS"):
+                beside.append([name for name in await self.names("data/") if name != path])
+
+    async def main() -> None:
+        store = Watched.local(str(tmp_path / "out"))
+        journal = Journal(store, await begin(store, "r", "ndjson", SETTINGS))
+        encoding = encoding_of("ndjson", "r", RowKind.IDS)
+        for row in (b"1\n", b"2\n"):
+            with PartFile(".ndjson") as file:
+                file.raw().write(row)
+                file.rows = 1
+                journal.parts.append(await journal.upload(file))
+        parts = await merged(store, journal, encoding)
+        assert [part.rows for part in parts] == [2]
+        manifest = Manifest(
+            run="r", status="complete", date=journal.claim.date, format="ndjson", schema_version=1, started="",
+            published="", attempt=1, rows=2, missing=0, targets={}, repositories={}, parts=parts, ledger="",
+            records=[], settings={}, program="",
+        )  # fmt: skip
+        await publish(store, journal, manifest)
+        assert beside == [[parts[0].path]]
+        journal.close()
+
+    anyio.run(main)
+
+
+def test_clean_leaves_alone_what_is_not_ours(tmp_path: Path) -> None:
+    old = time.time() - 7 * 86400
+    ours = [tmp_path / "out" / name for name in ("runs/r/a.json.new-00ff", "data/x#7", ".writable.new-0a")]
+    others = [tmp_path / "out" / name for name in ("letters/draft#2", "x.new-00", "runs-of-mine/a#1")]
+    for path in (*ours, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (old, old))
+
+    async def main(store: Store) -> None:
+        assert (await clean(store)).local == len(ours)
+
+    run(tmp_path, main)
+    assert [path.exists() for path in (*ours, *others)] == [False] * 3 + [True] * 3

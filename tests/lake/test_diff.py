@@ -107,3 +107,11 @@ def test_a_denied_account_is_no_deletion(program: Zygote, place: Place, tmp_path
     assert pq.read_table(parquet).num_rows == 0
     assert program.run("diff", "monday", "sunday", "--output", place.output) == 1
     assert "run sunday is not published" in program.said()
+
+
+def test_runs_of_other_filters_are_not_compared(program: Zygote, tmp_path: Path) -> None:
+    local = Place(f"{tmp_path}/out/", folder=tmp_path / "out")
+    assert program.run(*command(local, "any")) == 0
+    assert program.run(*command(local, "tagged"), "--tag-status", "tagged") == 0
+    assert program.run("diff", "any", "tagged", "--output", local.output) == 2
+    assert "any was crawled with --tag-status ANY, tagged with TAGGED" in program.said()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import signal
 import stat
 from collections import Counter
 from datetime import UTC, datetime
@@ -177,6 +178,33 @@ def test_a_manifest_of_a_newer_version(program: Zygote, local: Place) -> None:
     path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
     assert program.run(*command(local, "r")) == 2
     assert "is of version 2, and this program knows 1 at most" in program.said()
+
+
+@pytest.mark.parametrize("edit", [('"version":1', '"version":2'), ('{"', "{]")])
+def test_a_record_that_is_damaged_or_of_a_later_program(program: Zygote, local: Place, edit: tuple[str, str]) -> None:
+    assert program.run(*command(local, "r"), kill_at_write=30) == KILLED
+    assert local.folder
+    record = next((local.folder / "runs/r/records").glob("*.ndjson"))
+    record.write_text(record.read_text().replace(*edit, 1))
+    assert program.run(*command(local, "r")) == 1
+    assert f"FAILED: RecordUnfit: {record}" in program.said()
+    assert "Traceback" not in program.said()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_publishes_leaves_the_ledger_whole(
+    program: Zygote, local: Place, estate: Estate, tmp_path: Path, number: int
+) -> None:
+    loud = [word for word in command(local, "r") if word != "--quiet"]
+    told = ["--ledger", "ledger.ndjson", "--report", "report.json"]
+    assert program.run(*loud, *told, signal_while_publishing=number) == 128 + number, program.said()
+    assert "received; run r is not published" in program.said()
+    lines = (tmp_path / "ledger.ndjson").read_bytes().splitlines()
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    assert (report["status"], report["rows"]) == ("interrupted", estate_rows(estate))
+    assert len(lines) == sum(report["targets"].values()) + sum(report["repositories"].values())
+    assert program.run(*command(local, "r")) == 0
+    check_published(local, "r", Counter(estate.rows()))
 
 
 def test_a_full_disk_publishes_nothing_and_loses_nothing(program: Zygote, local: Place, estate: Estate) -> None:

@@ -24,11 +24,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import obstore
 
 import crawler.comparison
 import crawler.job
-import crawler.tables.delta  # noqa: F401  (what the program would import later; pyiceberg would read its settings)
+import crawler.publication
+import crawler.tables.delta
 from crawler import cli
 from crawler.sinks import parts
 
@@ -75,6 +77,13 @@ def _be_the_program(order: dict[str, Any]) -> None:
         struck = os.open("struck", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         if not ctypes.CDLL(None).fail_at(operation.encode(), at, error, ever, struck):
             raise ValueError(operation)
+    if number := order.get("signal_while_publishing"):
+
+        async def interrupted(*_: object) -> None:
+            os.kill(os.getpid(), number)
+            await anyio.sleep_forever()
+
+        crawler.publication.merged = interrupted  # type: ignore[assignment]
     sys.argv = ["crawler", *order["arguments"]]
     cli.main()
 
