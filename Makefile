@@ -88,9 +88,10 @@ fuzz: .venv/ready
 	$(bin)/python -m pip install --quiet 'atheris>=3'
 	for target in $$($(bin)/python -m tests.fuzz.targets); do $(bin)/python -m tests.fuzz $$target 60 || exit 1; done
 
+# One process: a worker of xdist has ten seconds to end in, and what it has measured may take longer to write.
 coverage: .venv/ready
 	$(bin)/coverage erase
-	$(bin)/coverage run -m pytest -m 'not slow'
+	$(bin)/coverage run -m pytest -m 'not slow' --numprocesses=0
 	$(bin)/coverage combine --quiet
 	$(bin)/coverage report
 
