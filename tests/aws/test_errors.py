@@ -234,6 +234,7 @@ def test_messages_hold_no_secrets() -> None:
         shown = printable(text)
         assert "***" in shown
         assert not any(part in shown for part in (secret, token, "a" * 64))
+    assert printable(f"key {secret} is bad") == "key *** is bad"
     arn = "User: arn:aws:sts::123456789012:assumed-role/OrganizationInventory/ecr-inventory-crawler is not authorized"
     assert printable(arn) == arn
     digest = "sha256:" + "0a" * 32
