@@ -183,7 +183,9 @@ class EcrRegistry:
                 if token is not None or refusal.code not in DIALECT:
                     raise
                 refused = dialect
-                for dialect in older(refused, large_pages=large_pages, image_status=image_status):
+                tries = older(refused, large_pages=large_pages, image_status=image_status)
+                # Itself first: what one stray refusal taught would leave archived images out for the rest of the run.
+                for dialect in (refused, *tries) if tries else ():
                     try:
                         page = decode(await self._post(operation, request(dialect), None))
                     except Refused as again:

@@ -181,6 +181,20 @@ async def test_an_old_server_is_spoken_to_in_its_dialect(monkeypatch: pytest.Mon
     assert where.startswith(server.url)
 
 
+async def test_one_stray_refusal_does_not_make_an_old_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[tuple[str, str]] = []
+
+    def reply(_: Request) -> Reply:
+        if len(server.requests) == 1:
+            return refused("InvalidParameterException")
+        return answer({"imageIds": [{"imageDigest": DIGEST}]})
+
+    async with registries_at(reply, monkeypatch, warn=lambda *warned: warnings.append(warned)) as (registries, server):
+        assert len(await drained((await registries.open(target())).images("a"))) == 1
+    assert [request.json["filter"] for request in server.requests] == [{"imageStatus": "ANY"}] * 2
+    assert not warnings
+
+
 async def test_what_was_asked_for_is_never_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"image_status": ImageStatus.ARCHIVED, "page_size": 100}
     async with registries_at(old_server, monkeypatch, **settings) as (registries, server):

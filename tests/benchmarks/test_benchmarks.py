@@ -29,7 +29,7 @@ def benchmark(*arguments: str) -> str:
     ("name", "peers"),
     [
         pytest.param("pages", ["boto3, 16 threads", "aiobotocore, 50 in flight"], marks=pytest.mark.slow),
-        ("targets", ["aiobotocore, a client each"]),
+        pytest.param("targets", ["aiobotocore, a client each"], marks=pytest.mark.slow),
     ],
 )
 def test_a_contest_checks_every_row_and_prints_its_table(name: str, peers: list[str]) -> None:

@@ -61,6 +61,7 @@ def values(record: dict[str, Any]) -> str:
     return json.dumps(ours, default=lambda time: time.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z")
 
 
+@pytest.mark.slow
 def test_formats_agree_and_hold_every_image(program: Zygote, local: Place, estate: Estate) -> None:
     assert program.run(*command(local, "p"), *DETAILS, "--format", "parquet") == 0, program.said()
     assert program.run(*command(local, "n"), *DETAILS, "--format", "ndjson.gz", part=20_000) == 0, program.said()

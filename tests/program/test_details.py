@@ -85,6 +85,7 @@ def test_filters_hold_and_the_right_to_list_ids_is_neither_needed_nor_enough(pro
     assert denied == {(TWO, "us-east-1", name) for name in ("team-a/api", "team-a/web", "cache")}
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_costs_no_image(program: Program, estate: Estate) -> None:
     faults = [
         "throttling:operation=DescribeImages,times=2",

@@ -117,6 +117,7 @@ def test_requests_and_units_are_told(program: Program, estate: Estate) -> None:
     assert SECRET.encode() not in everything
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_not_there_costs_no_row(program: Program, estate: Estate) -> None:
     done = crawl(program, estate, "http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
