@@ -34,7 +34,7 @@ from tests.program.fault_matrix import (
 )
 
 
-#: Over TLS by `make faults`, which prints the whole matrix, and by `make slow`: there is no time for it in each `make test`.
+#: Over TLS by `make faults`, the whole matrix, and by `make slow`: there is no time for it in each `make test`.
 @pytest.fixture(scope="module", params=[SCHEMES[0], pytest.param(SCHEMES[1], marks=pytest.mark.slow)])
 def certificate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Certificate | None:
     return certify(tmp_path_factory.mktemp("certificate")) if request.param == "https" else None
