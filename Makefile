@@ -2,7 +2,7 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test slow readers docs examples faults soak crash sweep adversary fuzz coverage mutation audit bench bench-throttle lint types constraints clean help
+.PHONY: demo test slow readers docs examples faults soak crash sweep adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
@@ -41,8 +41,12 @@ lint: .venv/ready
 	$(bin)/ruff format --check .
 	PYTHONPATH=. $(bin)/lint-imports --no-cache
 
-types: .venv/ready
+types: mypy pyright
+
+mypy: .venv/ready
 	$(bin)/mypy
+
+pyright: .venv/ready
 	$(bin)/pyright
 
 test: lint types

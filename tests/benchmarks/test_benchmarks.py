@@ -39,6 +39,7 @@ def test_a_contest_checks_every_row_and_prints_its_table(name: str, peers: list[
     assert re.search(r"^[\d,]+ rows: 0 lost, 0 repeated", printed, re.MULTILINE), printed
 
 
+@pytest.mark.slow
 def test_memory_and_startup_print_their_tables_and_keep_no_quick_figures() -> None:
     kept = Path(report.__file__).with_name("results.json")
     before = kept.read_bytes() if kept.exists() else b""
@@ -56,6 +57,7 @@ def test_throttling_is_measured() -> None:
     assert re.search(r"^\| crawler, cold .*\| +0 \| [^|]*\| [^|]*\|$", printed, re.MULTILINE), printed
 
 
+@pytest.mark.slow
 def test_throttling_is_simulated() -> None:
     printed = benchmark("simulate", "--quick")
     assert re.search(r"^\| 400 repositories, 20/s, burst 40 .* 1.06, 5%: reached \|$", printed, re.MULTILINE), printed

@@ -125,6 +125,7 @@ def catalog(program: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return made
 
 
+@pytest.mark.slow
 def test_tables_take_rows_of_one_kind(
     program: Zygote,
     local: Place,
@@ -152,6 +153,7 @@ def test_tables_take_rows_of_one_kind(
         Iceberg("nightly:lake.ids", RowKind.DETAILS).check()
 
 
+@pytest.mark.slow
 def test_changes_are_those_of_image_ids_whatever_the_rows(program: Zygote, local: Place, tmp_path: Path) -> None:
     runs = {"ids": [], "details": [*DETAILS, "--format", "ndjson.zst"]}
     for run_id, rows in runs.items():

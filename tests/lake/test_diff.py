@@ -91,7 +91,7 @@ def test_against_sets(
     assert compared.neither == len({*ended_before, *ended_after} - both)
 
 
-@pytest.mark.parametrize("format_", ["parquet", "ndjson.zst"])
+@pytest.mark.parametrize("format_", ["parquet", pytest.param("ndjson.zst", marks=pytest.mark.slow)])
 def test_a_denied_account_is_no_deletion(program: Zygote, place: Place, tmp_path: Path, format_: str) -> None:
     assert program.run(*command(place, "monday"), "--format", format_) == 0
     with running(company(), Options(faults=["access-denied:account=000000000001,times=always"])) as emulator:

@@ -68,6 +68,7 @@ def test_runs_are_added_once(program: Zygote, local: Place, estate: Estate, cata
     assert delta.history(1)[0]["crawler.run-id"] == "two"
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_tables_is_added_by_the_next(
     program: Zygote, local: Place, estate: Estate, catalog: Catalog, tmp_path: Path
 ) -> None:

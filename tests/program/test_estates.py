@@ -352,6 +352,7 @@ def test_names_of_every_kind_are_one_line_each(program: Program) -> None:
     assert crawled.stdout.count(b"\n") == sum(crawled.rows.values()) == len(crawled.stdout.decode().splitlines())
 
 
+@pytest.mark.slow
 def test_throttled_targets_lose_nothing_and_hold_up_no_other(program: Program) -> None:
     made = Estate(
         [account(ONE, *(f"app-{n}" for n in range(20)), throttle=Throttle(rate=20, burst=2)), account(TWO, "api")],
@@ -383,6 +384,7 @@ def test_the_example_estate_of_the_emulator(program: Program) -> None:
     assert crawled.rows == truth(made, lambda row: (row[0], row[2]) not in hidden)
 
 
+@pytest.mark.slow
 def test_what_one_run_learns_the_next_one_uses(program: Program) -> None:
     long = Repository("long", Series("long", 400, MIXED))
     others = {f"app-{n}": Repository(f"app-{n}", Series(f"app-{n}", 5, MIXED)) for n in range(150)}

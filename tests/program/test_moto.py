@@ -38,7 +38,7 @@ def filled(moto: str, program: Program) -> str:
     return moto
 
 
-@pytest.mark.parametrize("regions", [f"[{', '.join(REGIONS)}]", "[all]"])
+@pytest.mark.parametrize("regions", [f"[{', '.join(REGIONS)}]", pytest.param("[all]", marks=pytest.mark.slow)])
 def test_rows_are_what_boto3_lists(filled: str, program: Program, regions: str) -> None:
     crawled = program.crawl(accounts_yaml(regions))
     expected = truth(filled)
@@ -74,6 +74,7 @@ def described(url: str) -> set[tuple[Any, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_details_are_what_boto3_describes(filled: str, program: Program) -> None:
     crawled = program.crawl(accounts_yaml(f"[{', '.join(REGIONS)}]"), "--rows", "details")
     assert crawled.code == 0, crawled.stderr
@@ -122,6 +123,7 @@ def test_the_printed_policies_suffice(filled: str, program: Program) -> None:
     assert crawled.rows == expected
 
 
+@pytest.mark.slow
 def test_each_action_of_the_printed_policies_is_needed(filled: str, program: Program) -> None:
     accounts = accounts_yaml("[eu-west-1]")
     one, two, three = ACCOUNTS
@@ -134,6 +136,7 @@ def test_each_action_of_the_printed_policies_is_needed(filled: str, program: Pro
     assert denied == {(one, "team-0/app-0"), (two, None), (three, None)}
 
 
+@pytest.mark.slow
 def test_the_printed_policies_suffice_for_an_organization(filled: str, program: Program) -> None:
     members = organization(filled, 2)
     accounts = f"organization: {{member_role: inventory, regions: [eu-west-1], exclude: ['{HUB}']}}\n"

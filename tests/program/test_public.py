@@ -62,6 +62,7 @@ def test_public_registries_are_targets_of_their_own(program: Program, estate: Es
     assert "ecr-public:ListImages" not in stats["requests"]
 
 
+@pytest.mark.slow
 def test_details_and_filters_of_public_images(program: Program, estate: Estate) -> None:
     chosen = ("--rows", "details", "--region", "us-*", "--tag-status", "untagged")
     crawled, _ = crawl(program, estate, *chosen, account=ONE)

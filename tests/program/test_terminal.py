@@ -70,6 +70,7 @@ def go_away(reader: int) -> None:
     os.close(hole)
 
 
+@pytest.mark.slow
 def test_the_crawl_ends_though_nobody_reads_and_its_summary_waits(program: Program) -> None:
     with running(estate()) as emulator, crawling(program, emulator) as (process, reader):
         wait_until((program.folder / "rows").exists)
