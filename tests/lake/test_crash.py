@@ -52,6 +52,7 @@ def go_on(program: Zygote, place: Place, run_id: str) -> None:
     assert program.run(*command(place, run_id)) == 0, program.said()
 
 
+@pytest.mark.slow
 def test_at_each_write(program: Zygote, place: Place, estate: Estate) -> None:
     """Each run is killed at one write, before or after it, and then goes on to its end."""
     expected = Counter(estate.rows())

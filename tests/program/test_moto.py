@@ -49,6 +49,7 @@ def test_rows_are_what_boto3_lists(filled: str, program: Program, regions: str) 
 
 
 @pytest.mark.parametrize("tag_status", ["TAGGED", "UNTAGGED"])
+@pytest.mark.slow
 def test_the_tag_status_is_heeded(filled: str, program: Program, tag_status: str) -> None:
     crawled = program.crawl(
         accounts_yaml(f"[{REGIONS[0]}, {REGIONS[1]}, {REGIONS[2]}]"), "--tag-status", tag_status.lower()
