@@ -13,7 +13,7 @@ def draw(results: Path, chart: Path) -> bool:
     """Bars of each contest; False where matplotlib is not installed."""
     try:
         import matplotlib as mpl  # noqa: PLC0415  (a dependency of the chart alone)
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415  (the same)
     except ModuleNotFoundError:
         return False
     works = [work for work in json.loads(results.read_text())["works"].values() if "clients" in work]

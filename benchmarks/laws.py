@@ -29,11 +29,11 @@ class _Paced:
         self._level -= 1
         return 0.0
 
-    def answer(self, epoch: int) -> None:  # noqa: ARG002
+    def answer(self, epoch: int) -> None:  # noqa: ARG002  (as the protocol has it)
         """See `Pace`."""
         self._answers += 1
 
-    def refuse(self, now: float, epoch: int, retry_after: float | None = None) -> None:  # noqa: ARG002
+    def refuse(self, now: float, epoch: int, retry_after: float | None = None) -> None:  # noqa: ARG002  (as the protocol has it)
         """See `Pace`."""
         self._now, self.limited = now, True
         self._level, self._at = min(self._level, 0.0), max(self._at, now)

@@ -118,7 +118,7 @@ class World:
     seen: list[tuple[float, bool]] = field(default_factory=list)
     _busy_until: float = 0.0
 
-    async def members(self, organization: Organization) -> AsyncGenerator[Account]:  # noqa: ARG002
+    async def members(self, organization: Organization) -> AsyncGenerator[Account]:  # noqa: ARG002  (as the protocol has it)
         """See `Registries`; there is no organization here."""
         return
         yield
@@ -187,10 +187,10 @@ class _Registry:
 class _Counting:
     """A `Sink` and its `Rows` at once."""
 
-    def holds(self, target: Target, repository: str | None = None) -> bool:  # noqa: ARG002
+    def holds(self, target: Target, repository: str | None = None) -> bool:  # noqa: ARG002  (as the protocol has it)
         return False
 
-    def repository(self, target: Target, name: str) -> AbstractContextManager[_Counting]:  # noqa: ARG002
+    def repository(self, target: Target, name: str) -> AbstractContextManager[_Counting]:  # noqa: ARG002  (as the protocol has it)
         return nullcontext(self)
 
     def target_ended(self, result: Result) -> None: ...

@@ -139,7 +139,7 @@ def draw(runs: Sequence[Throttled], path: Path) -> bool:
     """The rate over time, let in and refused, for each run; False where matplotlib is not installed."""
     try:
         import matplotlib as mpl  # noqa: PLC0415  (a dependency of the chart alone)
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415  (the same)
     except ModuleNotFoundError:
         return False
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmarks", "font.size": 9})
