@@ -41,22 +41,35 @@ async def begin(store: Store, run_id: str, format: str, settings: Mapping[str, A
     now = datetime.now(UTC)
     started = now.isoformat(timespec="seconds")
     owner = {**owners.ourselves(), "nonce": secrets.token_hex(8)}
-    ours = Claim(run_id, 1, now.date().isoformat(), format, started, started, owner, settings)
-    if last := await newest(store, run_id):
-        _same_settings(where, last.settings, settings, last.format, format)
-        await _wait_for_its_end(store, last)
-        base = await lineage(store, last)
-        ours = replace(ours, attempt=last.attempt + 1, date=last.date, started=last.started, base=base)
+    ours = await _claimed(store, Claim(run_id, 1, now.date().isoformat(), format, started, started, owner, settings))
     path = layout.claim(run_id, ours.attempt)
-    try:
-        await store.create(path, ours.encode())
-    except Exists:
-        raise UsageError(f"{where}: another process has just begun this run: wait for it, or use another id") from None
     if not await store.refuses_to_replace(path):
         raise UsageError(
             f"{store.uri}: this server ignores If-None-Match, so nothing could keep two runs apart: use another one"
         )
     return ours
+
+
+async def _claimed(store: Store, first: Claim) -> Claim:
+    """The claim that this process got: `first`, or what goes on with the attempts that are there."""
+    where = store.uri_of(layout.run_folder(first.run))
+    while True:
+        ours = first
+        if last := await newest(store, first.run):
+            _same_settings(where, last.settings, first.settings, last.format, first.format)
+            await _wait_for_its_end(store, last)
+            base = await lineage(store, last)
+            ours = replace(first, attempt=last.attempt + 1, date=last.date, started=last.started, base=base)
+        try:
+            await store.create(layout.claim(ours.run, ours.attempt), ours.encode())
+        except Exists:
+            # What a process sent to a bucket before it was killed may come to pass after its end.
+            if (other := await newest(store, first.run)) and owners.dead(other.owner):
+                continue
+            raise UsageError(
+                f"{where}: another process has just begun this run: wait for it, or use another id"
+            ) from None
+        return ours
 
 
 async def newest(store: Store, run_id: str) -> Claim | None:

@@ -128,6 +128,30 @@ def test_two_that_begin_at_the_same_moment(tmp_path: Path) -> None:
     assert all("another process has just begun this run" in text for text in ended if isinstance(text, str))
 
 
+def test_the_claim_of_a_killed_process_may_arrive_after_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a bucket's server may work off a request whose sender is no more, after it was asked what is there."""
+    listed = attempt.newest
+    ended = {**owners.ourselves(), "began": "1"}
+
+    async def main(store: Store) -> None:
+        late = Claim("r", 1, "2026-07-01", "parquet", "2026-07-01", "2026-07-01", ended, SETTINGS)
+        arriving = [late.encode()]
+
+        async def then_it_arrives(store: Store, run_id: str) -> Claim | None:
+            found = await listed(store, run_id)
+            if arriving:
+                await store.create(layout.claim(run_id, 1), arriving.pop())
+            return found
+
+        monkeypatch.setattr(attempt, "newest", then_it_arrives)
+        claim = await begin(store, "r", "parquet", SETTINGS)
+        assert (claim.attempt, claim.date) == (2, "2026-07-01")
+
+    run(tmp_path, main)
+
+
 def test_one_that_lives_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt, "BEAT", 0.05)
 
