@@ -26,8 +26,18 @@ async def for_each(
     fails as expected (`CrawlError`) ends the items: what was begun is finished first, or cancelled where the failure
     is `Fatal`; then it is raised bare. Several tasks take items in turn: the source must not yield inside a scope.
     """
-    slots = anyio.Semaphore(at_once, fast_acquire=True) if isinstance(at_once, int) else at_once
-    await _FanOut(work, aiter(items), slots).run()
+    iterator = aiter(items)
+    if isinstance(at_once, anyio.Semaphore):
+        await _FanOut(work, iterator, at_once).run()
+        return
+    # Most registries hold nothing, and what is only made for more is a tenth of what such a one costs.
+    try:
+        first = await anext(iterator)
+    except StopAsyncIteration:
+        return
+    slots = anyio.Semaphore(at_once, fast_acquire=True)
+    slots.acquire_nowait()
+    await _FanOut(work, iterator, slots).run((first,))
 
 
 class _FanOut(Generic[T]):
@@ -45,9 +55,9 @@ class _FanOut(Generic[T]):
         self._ended = False
         self._failure: CrawlError | None = None
 
-    async def run(self) -> None:
-        # Most registries hold nothing, and a task group is a tenth of what such a one costs.
-        if first := await self._take():
+    async def run(self, taken: tuple[T] | None = None) -> None:
+        """Until all have ended. `taken` is an item that has a slot already."""
+        if first := taken or await self._take():
             async with anyio.create_task_group() as group:
                 await self._worker(group, first)
         if self._failure:

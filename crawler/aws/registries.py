@@ -115,12 +115,13 @@ class AwsRegistries:
         source = await self._identities.of(account)
         # Here and not with the first page: no slot is held for the minutes that AssumeRole may persist.
         await source.keys()
-        asking = Asking(
-            self._asking.page_size,
-            account.tag_status or self._asking.tag_status,
-            account.image_status or self._asking.image_status,
-            self._asking.rows,
-        )
+        asking = self._asking
+        if account.tag_status or account.image_status:
+            asking = replace(
+                asking,
+                tag_status=account.tag_status or asking.tag_status,
+                image_status=account.image_status or asking.image_status,
+            )
         if target.public:
             registry = await self._ecr(target, source, replace(asking, rows=RowKind.DETAILS), PUBLIC_SERVICE)
             return PublicRegistry(registry, asking)
