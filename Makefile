@@ -2,7 +2,7 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test slow readers docs examples faults soak crash sweep adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
+.PHONY: demo test slow readers docs examples faults soak crash load sweep adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
@@ -12,6 +12,7 @@ help:
 	@echo 'make faults       the whole program against every fault, over HTTP and TLS, as a table'
 	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
 	@echo 'make crash        kill the program at a hundred moments and at each write, and look for lost rows; ten minutes'
+	@echo 'make load         crawl 20 million rows while a small part of the requests fails: memory must not grow; ten minutes'
 	@echo 'make readers      the lines for Polars, Spark and Hive in the README, run; installs them, and needs Java'
 	@echo 'make sweep        each operation on files in turn fails, or is the last that the program does; a quarter of an hour'
 	@echo 'make adversary    crawl through a proxy for AWS that injects faults, which we did not write; five minutes'
@@ -79,6 +80,9 @@ soak: .venv/ready
 
 crash: .venv/ready
 	CRASHES=100 $(bin)/pytest tests/lake/test_crash.py
+
+load: .venv/ready
+	nice $(bin)/python -m tests.load
 
 # One process for each sweep; -rP shows how far each came.
 sweep: .venv/ready

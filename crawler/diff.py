@@ -8,17 +8,17 @@ for, must not look like a deletion.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import duckdb
 
-from crawler.errors import Fatal
-from crawler.model import RowKind
+from crawler.errors import Fatal, UsageError
+from crawler.local_files import local_folder
+from crawler.model import OTHERS, RowKind
 
 #: Of duckdb's own buffers; what exceeds it goes to local files. The process takes some 100 MB more.
 _MEMORY = "700MB"
@@ -67,14 +67,23 @@ FROM kinds JOIN compared USING (id)
 """
 
 
+class Unreadable(Fatal):
+    """A file that is not what duckdb takes for JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One run, as local files: its parts and its ledger. `parquet` tells the format of the parts."""
+    """One run, as local files: its parts and its ledger. `parquet` tells the format of the parts.
+
+    `filters` tell which images were listed, as in `Manifest`.
+    """
 
     parts: Sequence[Path]
     ledger: Path
     parquet: bool
     kind: RowKind = RowKind.IDS
+    run: str = ""
+    filters: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def rows(self) -> str:
         """The image IDs, as a table in SQL."""
@@ -91,6 +100,10 @@ class Side:
         """The lines of the ledger, as a table in SQL."""
         return _READ_LEDGER.format(files=_list([self.ledger]))
 
+    def images_of(self, registry_id: str) -> str | None:
+        """Which images of a registry were listed."""
+        return self.filters.get(registry_id, self.filters.get(OTHERS))
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:
@@ -105,6 +118,8 @@ def compare(earlier: Side, later: Side, file: Path, output_format: Literal["ndjs
     """Write the changes to `file`, in no order. Blocks, on all cores; takes less than a gigabyte of memory.
 
     Columns: `change` (added, removed, retagged), the five of a row, and `previousDigest`, which a retagged tag had.
+
+    Raises `UsageError` for runs of which one left out images that the other has: those would read as changes.
     """
     with database() as opened:
         return _compare(opened, earlier, later, file, output_format)
@@ -114,10 +129,12 @@ def compare(earlier: Side, later: Side, file: Path, output_format: Literal["ndjs
 def database() -> Generator[duckdb.DuckDBPyConnection]:
     """A database that is gone afterwards, with local files for what exceeds its memory. Its failures are `Fatal`."""
     try:
-        with tempfile.TemporaryDirectory() as spill, duckdb.connect(":memory:") as opened:
+        with local_folder() as spill, duckdb.connect(":memory:") as opened:
             opened.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false")
-            opened.execute("SET temp_directory = ?", [spill])
+            opened.execute("SET temp_directory = ?", [str(spill)])
             yield opened
+    except duckdb.InvalidInputException as error:
+        raise Unreadable("DiffFailed", str(error).splitlines()[0]) from error
     except duckdb.Error as error:
         raise Fatal("DiffFailed", str(error).splitlines()[0]) from error
 
@@ -132,10 +149,13 @@ def _compare(
             f"CREATE TEMP TABLE {name}_listed AS SELECT {_COLUMNS}, outcome IN ('OK', 'EMPTY') AS listed "  # noqa: S608
             f"FROM {side.outcomes()} WHERE repositoryName IS NOT NULL"
         )
+    # Distinct: a registry that two accounts read has two lines for each repository.
     database.execute(
-        f"CREATE TEMP TABLE compared AS SELECT (row_number() OVER ())::INTEGER AS id, {_COLUMNS} "  # noqa: S608
-        f"FROM earlier_listed AS a JOIN later_listed AS b USING ({_COLUMNS}) WHERE a.listed AND b.listed"
+        f"CREATE TEMP TABLE compared AS SELECT (row_number() OVER ())::INTEGER AS id, {_COLUMNS} FROM "  # noqa: S608
+        f"(SELECT DISTINCT {_COLUMNS} FROM earlier_listed AS a JOIN later_listed AS b USING ({_COLUMNS}) "
+        "WHERE a.listed AND b.listed)"
     )
+    _require_same_filters(database, earlier, later)
     database.execute(_CHANGED.format(earlier="earlier", later="later", columns=_COLUMNS))
     database.execute(_CHANGES)
     target = str(file).replace("'", "''")
@@ -147,6 +167,19 @@ def _compare(
     )
     kinds = database.execute("SELECT change, count(*) FROM changes GROUP BY change ORDER BY change").fetchall()
     return Compared(both, known - both, {str(kind): int(count) for kind, count in kinds})
+
+
+def _require_same_filters(database: duckdb.DuckDBPyConnection, earlier: Side, later: Side) -> None:
+    if earlier.filters == later.filters:
+        return
+    for (registry_id,) in database.execute("SELECT DISTINCT registryId FROM compared ORDER BY ALL").fetchall():
+        one, other = earlier.images_of(registry_id), later.images_of(registry_id)
+        if one != other:
+            raise UsageError(
+                f"diff: of {registry_id} {earlier.run} has the images {one}, {later.run} those {other} (tag_status and "
+                "image_status, of the accounts file or the options): what one of them left out would read as added or "
+                "removed"
+            )
 
 
 def _number(database: duckdb.DuckDBPyConnection, query: str) -> int:

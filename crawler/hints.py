@@ -145,6 +145,8 @@ class Hints:
     def read(cls, text: bytes, estate: Iterable[str], selection: str, rows: RowKind = RowKind.IDS) -> Self:
         """The hints of a file. Raises `Unfit`."""
         hints = cls(estate, selection, rows)
+        if len(text) > MAX_BYTES:
+            raise Unfit(f"is larger than {MAX_BYTES >> 20} MB, which no crawl has written", ours=False)
         try:
             head = _HEAD.validate_python(orjson.loads(text))
         except ValueError as error:

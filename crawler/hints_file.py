@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
+
 from crawler.accounts import AccountsFile
 from crawler.errors import Fatal, UsageError
 from crawler.hints import MAX_BYTES, Hints, Unfit
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from crawler.store import Store
 
 logger = logging.getLogger(__name__)
+
+#: Seconds for a store to take the file.
+PATIENCE = 60.0
 
 
 class HintsFile:
@@ -47,15 +52,21 @@ class HintsFile:
         """Have `publish` pass on what there is to keep; without this, it is forgotten."""
         self._keep = keep
 
-    async def publish(self, pages: int | None) -> None:
-        """Put what the run has learned in place of what was there. `pages` are None where it did not reach its end."""
+    async def publish(self, pages: int | None, *, seconds: float = PATIENCE) -> None:
+        """Put what the run has learned in place of what was there. `pages` are None where it did not reach its end.
+
+        Given up after so many seconds: a store that hangs shall not hold a process that was told to stop.
+        """
         if self._keep is None:
             return
-        try:
-            await self._keep(self.hints.written(pages))
-        except Fatal as failure:
-            # The rows are what the run is for, and they are there.
-            logger.warning(printable(f"hints are not kept: {failure.message}"))
+        # The rows are what the run is for, and they are there.
+        with anyio.move_on_after(min(seconds, PATIENCE)) as time:
+            try:
+                await self._keep(self.hints.written(pages))
+            except Fatal as failure:
+                logger.warning(printable(f"hints are not kept: {failure.message}"))
+        if time.cancelled_caught:
+            logger.warning("hints are not kept: there was no time to wait for their store")
 
 
 def local_text(name: str) -> bytes | None:
@@ -92,7 +103,7 @@ async def stored_hints(
     store: Store, name: str, accounts: Sequence[str], selection: str, rows: RowKind = RowKind.IDS
 ) -> HintsFile:
     """Those of an object in a store, where a write is all or nothing. Raises `Fatal` where it cannot be read."""
-    file = HintsFile(store.uri_of(name), await store.read(name), accounts, selection, rows)
+    file = HintsFile(store.uri_of(name), await store.read(name, MAX_BYTES + 1), accounts, selection, rows)
     if file.replaceable:
 
         async def keep(written: bytes) -> None:

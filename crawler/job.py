@@ -56,7 +56,7 @@ def start(settings: Settings) -> int:
     with ExitStack() as files:
         # All are opened before the first request: what cannot be written shall not cost a night.
         if settings.publishes:
-            place = _place(settings, text)
+            place = _place(settings, text, file)
         else:
             place = _stream(settings, files.enter_context(Output(settings.output)))
         ledger_file = files.enter_context(Output(settings.ledger)) if settings.ledger else None
@@ -83,7 +83,7 @@ async def _stream(settings: Settings, output: Output) -> AsyncGenerator[Destinat
     yield StreamDestination(output, settings.output, settings.rows)
 
 
-def _place(settings: Settings, accounts_file: bytes) -> AbstractAsyncContextManager[Destination]:
+def _place(settings: Settings, text: bytes, file: AccountsFile) -> AbstractAsyncContextManager[Destination]:
     from crawler.publication import Order, publication  # noqa: PLC0415  (its libraries are an extra, and heavy)
 
     return publication(
@@ -93,7 +93,7 @@ def _place(settings: Settings, accounts_file: bytes) -> AbstractAsyncContextMana
             rows=settings.rows,
             run_id=settings.run_id,
             resume=settings.resume,
-            settings=settings.selecting(accounts_file),
+            settings=settings.selecting(text, file),
             iceberg=settings.iceberg,
             delta=settings.delta,
             publish_partial=settings.publish_partial,
@@ -158,7 +158,8 @@ async def _run(
     )
     verdict = partial(verdict_of, settings, stop, ledger, destination)
     status, code, _ = verdict(failure)
-    await hints.publish(ledger.totals.pages if code in (COMPLETE, INCOMPLETE) else None)
+    pages = ledger.totals.pages if code in (COMPLETE, INCOMPLETE) else None
+    await hints.publish(pages, seconds=stop.seconds_left())
     if ledger_file:
         failure = _publish(ledger_file) or failure
     if code in (COMPLETE, INCOMPLETE):

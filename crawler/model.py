@@ -70,6 +70,10 @@ class ImageStatus(StrEnum):
     ACTIVATING = "ACTIVATING"
 
 
+#: In the filters of a run, which go by registry: all registries that are not named there.
+OTHERS = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What of a repository one chain lists. Chains of different parts are independent, and may be listed at once."""

@@ -15,6 +15,7 @@ from crawler.aws.buckets import buckets
 from crawler.destination import AlreadyPublished
 from crawler.errors import Fatal, UsageError
 from crawler.ledger import Ledger, fields
+from crawler.local_files import discard, local_file, told
 from crawler.model import Outcome, Result, RowKind
 from crawler.runs import layout
 from crawler.runs.attempt import Published, begin, living
@@ -26,7 +27,6 @@ from crawler.sinks import Sink
 from crawler.sinks.encoding import SCHEMA_VERSIONS, Encoding
 from crawler.sinks.formats import encoding_of
 from crawler.sinks.parts import PartSink
-from crawler.sinks.spool import discard, local_file, told
 from crawler.sinks.writer import Send, writing
 from crawler.store import Store
 from crawler.tables import Table
@@ -62,7 +62,7 @@ async def opened(output: str, *, writes: bool = True) -> AsyncGenerator[Store]:
 
 async def clean_store(output: str, older_than: timedelta) -> Cleaned:
     """Remove what no reader will ever read: see `runs.catalog.clean`; and on S3 uploads that nobody will end."""
-    async with opened(output) as store:
+    async with opened(output, writes=False) as store:  # a folder that is not there is a slip of the pen
         cleaned = await clean(store, older_than)
     if output.startswith("s3://"):
         name, _, prefix = output.removeprefix("s3://").partition("/")

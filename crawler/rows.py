@@ -7,6 +7,7 @@ separator of Unicode (U+2028) splits no line for any reader, and a lone surrogat
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 import orjson
 
 from crawler.model import Image, ImageId, RowKind, Verbatim
+
+#: An escape of JSON, of which a pair of surrogates is one. The group is half a pair.
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
 
 
 def encode(registry_id: str, region: str, repository: str, image_ids: Sequence[ImageId]) -> bytes:
@@ -65,6 +69,13 @@ def to_line(record: Mapping[str, object]) -> bytes:
 
 def _escaped(record: Mapping[str, object]) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def in_utf8(lines: bytes) -> bytes:
+    """Lines of JSON with a question mark in the place of each half of a surrogate pair, for readers that take none."""
+    if b"\\ud" not in lines and b"\\uD" not in lines:
+        return lines
+    return _ESCAPE.sub(lambda escape: b"?" if escape[1] else escape[0], lines)
 
 
 def from_json(data: bytes) -> Any:  # noqa: ANN401  (whatever it holds)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 
+from crawler.accounts import AccountsFile
 from crawler.crawl import Limits
 from crawler.errors import UsageError
-from crawler.model import ImageStatus, Outcome, RowKind, Split, TagStatus
+from crawler.model import OTHERS, PUBLIC, Account, ImageStatus, Outcome, RowKind, Split, TagStatus
 from crawler.retry import RetryPolicy
 from crawler.wanted import Filter
 
@@ -75,10 +78,13 @@ class Settings:
         """Whether a run is to be published in a store; otherwise rows go to a stream or a file."""
         return self.output.startswith("s3://") or self.output.endswith("/")
 
-    def selecting(self, accounts_file: bytes) -> dict[str, object]:
-        """What decides which rows a run has, as JSON has it: attempts at the same run must agree on all of it."""
+    def selecting(self, text: bytes, file: AccountsFile) -> dict[str, object]:
+        """What decides which rows a run has, as JSON has it: attempts at the same run must agree on all of it.
+
+        `text` is that of the accounts file. `filters` follow from it and the options, for those who compare runs.
+        """
         return {
-            "accounts": f"sha256:{hashlib.sha256(accounts_file).hexdigest()}",
+            "accounts": f"sha256:{hashlib.sha256(text).hexdigest()}",
             "account": sorted(self.account),
             "account_tag": sorted(self.account_tag),
             "region": sorted(self.region),
@@ -87,7 +93,25 @@ class Settings:
             "rows": str(self.rows),
             "tag_status": str(self.tag_status),
             "image_status": str(self.image_status),
+            "filters": self._filters(file),
         }
+
+    def _filters(self, file: AccountsFile) -> dict[str, str]:
+        """Which images of a registry are listed, by its id, as in `TAGGED ANY`; under `*` that of all others."""
+
+        def of(account: Account) -> str:
+            return f"{account.tag_status or self.tag_status} {account.image_status or self.image_status}"
+
+        if file.organization:
+            return {OTHERS: of(file.organization.member)}
+        asked: dict[str, set[str]] = {}
+        for account in file.accounts:
+            public = [PUBLIC + account.account_id] if account.public else []
+            for registry_id in (account.account_id, *account.registries, *public):
+                asked.setdefault(registry_id, set()).add(of(account))
+        filters = {registry_id: " and ".join(sorted(some)) for registry_id, some in asked.items()}
+        usual, _ = max(Counter(filters.values()).items(), key=itemgetter(1))
+        return {OTHERS: usual, **{one: images for one, images in filters.items() if images != usual}}
 
     def selection(self) -> str:
         """What of the accounts file is crawled, for `Hints`: the same words for the same selection."""

@@ -22,6 +22,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 from obstore.store import LocalStore, S3Store
 
 from crawler.errors import Fatal, UsageError
+from crawler.local_files import told
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
@@ -183,22 +184,25 @@ class Store:
                 return
             await obstore.put_async(self._backing, path, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
 
-    async def read(self, path: str) -> bytes | None:
-        """All of a small file, None if there is none."""
+    async def read(self, path: str, at_most: int | None = None) -> bytes | None:
+        """All of a small file, or its first `at_most` bytes; None if there is none."""
         try:
             with _told(self.uri_of(path)):
                 answer = await obstore.get_async(self._backing, path)
-                return bytes(await answer.bytes_async())
+                if at_most is None or answer.meta["size"] <= at_most:
+                    return bytes(await answer.bytes_async())
+                return bytes(await obstore.get_range_async(self._backing, path, start=0, length=at_most))
         except FileNotFoundError:
             return None
 
     async def fetch(self, path: str, file: IO[bytes]) -> None:
-        """Copy a file that must be there into a local one."""
+        """Copy a file that must be there into a local one, whose own failures are not the store's."""
         try:
             with _told(self.uri_of(path)):
                 answer = await obstore.get_async(self._backing, path)
                 async for piece in answer.stream(min_chunk_size=1 << 20):
-                    file.write(piece)
+                    with told():
+                        file.write(piece)
         except FileNotFoundError:
             raise Fatal("StoreFailed", f"{self.uri_of(path)}: is named by this run, and is not there") from None
 

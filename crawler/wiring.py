@@ -10,6 +10,7 @@ from crawler.accounts import AccountsFile, Selection
 from crawler.aws import AwsRegistries
 from crawler.crawl import Crawl
 from crawler.extras import need
+from crawler.hints import MAX_BYTES
 from crawler.hints_file import HintsFile, estate, local_hints, local_text, stored_hints
 from crawler.ledger import Ledger
 from crawler.model import Account, Outcome, Result, Unit, Warn
@@ -56,7 +57,7 @@ async def hints_text(name: str) -> bytes | None:
     if not name.startswith("s3://"):
         return local_text(name)
     async with _bucket_of(name) as (store, key):
-        return await store.read(key)
+        return await store.read(key, MAX_BYTES + 1)
 
 
 @asynccontextmanager

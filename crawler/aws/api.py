@@ -9,11 +9,11 @@ signature and our pool. `client.meta.endpoint_url` would not do: for FIPS it dif
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import anyio
 from botocore import xform_name
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 _CLIENTS = 32
 
 _NO_KEY = "none"
+
+#: Tells of one entry of an answer whether it is as AWS documents it.
+Documented = Callable[[Mapping[str, Any]], bool]
 
 #: Headers that are sent unsigned: what a proxy may change, and what the pool sets by itself.
 _UNSIGNED = frozenset({"user-agent", "content-length", "expect"})
@@ -104,12 +107,13 @@ class Api:
         profile: str | None,
         caller: Hashable,
         wanted: str,
+        entries: Documented | None = None,
     ) -> dict[str, Any]:
-        """The parsed answer of `operation` (in CamelCase), which must hold the member `wanted`.
+        """The parsed answer of `operation` (in CamelCase), which must hold the member `wanted`: a list, with `entries`.
 
         `profile` gives the configuration (endpoints, CA bundle), `keys` sign, and `caller` names whose rate it uses up,
-        whatever keys that account has at the time. An answer without `wanted` is a fault of
-        the server (a proxy's page, an empty document), never an empty result.
+        whatever keys that account has at the time. An answer without `wanted`, or with an entry that is not as
+        documented, is a fault of the server (a proxy's page, an empty document), never an empty result.
         """
         prepared = await self._prepare(profile, service, region, operation, params)
         endpoint = prepared.endpoint
@@ -124,7 +128,7 @@ class Api:
 
         # Signed when it is its turn: AWS refuses signatures that are minutes old.
         answer = await self._rates.of(service, operation, region, caller).run(send)
-        return read(prepared.model, answer, wanted)
+        return read(prepared.model, answer, wanted, entries)
 
     async def endpoint(
         self, profile: str | None, service: str, region: str, operation: str, params: Mapping[str, Any]
@@ -187,8 +191,11 @@ def _bytes(body: str | bytes | None) -> bytes:
     return body.encode() if isinstance(body, str) else body or b""
 
 
-def read(model: OperationModel, answer: Response, wanted: str) -> dict[str, Any]:
-    """The parsed result of an operation, which holds the member `wanted`. Raises `Transient` for anything else."""
+def read(model: OperationModel, answer: Response, wanted: str, entries: Documented | None = None) -> dict[str, Any]:
+    """The parsed result of an operation, which holds the member `wanted`; with `entries`, a list of such.
+
+    Raises `Transient` for anything else.
+    """
     protocol = model.service_model.resolved_protocol
     response = {"status_code": answer.status, "headers": answer.headers, "body": answer.body}
     try:
@@ -199,6 +206,10 @@ def read(model: OperationModel, answer: Response, wanted: str) -> dict[str, Any]
     in_xml = protocol in ("query", "ec2")
     if parsed.get(wanted) is None or (in_xml and not parsed[wanted]):
         raise malformed(answer.body, f"a {model.name} result with {wanted}")
+    if entries and not all(
+        isinstance(entry, dict) and entries(cast("dict[str, Any]", entry)) for entry in parsed[wanted]
+    ):
+        raise malformed(answer.body, f"a {model.name} result whose {wanted} are all as AWS documents them")
     return parsed
 
 

@@ -5,19 +5,23 @@ https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.h
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from crawler.aws.api import Documented
 from crawler.errors import ChainBroken
 from crawler.model import Account, Organization, Warn
 
-#: One call of Organizations, made to last: operation, parameters, member that the answer must hold.
-Call = Callable[[str, Mapping[str, Any], str], Awaitable[dict[str, Any]]]
+#: One call of Organizations, made to last: operation, parameters, member that the answer must hold, and its entries.
+Call = Callable[[str, Mapping[str, Any], str, Documented], Awaitable[dict[str, Any]]]
 
 _PAGE_SIZE = 20
+
+_ACCOUNT_ID = re.compile(r"[0-9]{12}")
 
 
 async def active_accounts(call: Call, organization: Organization, warn: Warn) -> AsyncGenerator[Account, None]:
@@ -29,13 +33,12 @@ async def active_accounts(call: Call, organization: Organization, warn: Warn) ->
     unmatched = set(organization.exclude)
     async with aclosing(_listed(call, organization)) as found:
         async for entry in found:
-            account_id, name = str(entry["Id"]), str(entry.get("Name") or "")
+            account_id, name = entry["Id"], str(entry.get("Name") or "")
             excluded = {
                 glob for glob in organization.exclude if fnmatchcase(account_id, glob) or fnmatchcase(name, glob)
             }
             unmatched -= excluded
-            # Status retired on 2026-09-09 in favour of State; older servers know only the former.
-            if (entry.get("State") or entry.get("Status")) != "ACTIVE":
+            if _state(entry) != "ACTIVE":
                 continue
             if not excluded:
                 yield replace(organization.member, account_id=account_id, name=name)
@@ -45,7 +48,7 @@ async def active_accounts(call: Call, organization: Organization, warn: Warn) ->
 
 async def _listed(call: Call, organization: Organization) -> AsyncGenerator[dict[str, Any], None]:
     if not organization.include_ous:
-        async with aclosing(_pages(call, "ListAccounts", {}, "Accounts")) as accounts:
+        async with aclosing(_pages(call, "ListAccounts", {}, "Accounts", is_account)) as accounts:
             async for account in accounts:
                 yield account
         return
@@ -57,20 +60,37 @@ async def _listed(call: Call, organization: Organization) -> AsyncGenerator[dict
             continue  # an OU that was named beside one of its ancestors
         seen.add(parent)
         asked = {"ParentId": parent}
-        async with aclosing(_pages(call, "ListAccountsForParent", asked, "Accounts")) as accounts:
+        async with aclosing(_pages(call, "ListAccountsForParent", asked, "Accounts", is_account)) as accounts:
             async for account in accounts:
                 yield account
-        async with aclosing(_pages(call, "ListOrganizationalUnitsForParent", asked, "OrganizationalUnits")) as units:
-            waiting += [str(unit["Id"]) async for unit in units]
+        operation, member = "ListOrganizationalUnitsForParent", "OrganizationalUnits"
+        async with aclosing(_pages(call, operation, asked, member, is_unit)) as units:
+            waiting += [unit["Id"] async for unit in units]
+
+
+def _state(account: Mapping[str, Any]) -> object:
+    # Status retired on 2026-09-09 in favour of State; older servers know only the former.
+    return account.get("State") or account.get("Status")
+
+
+def is_account(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an entry says which account it is, and its state: without one it would be taken for closed."""
+    account_id = entry.get("Id")
+    return isinstance(account_id, str) and _ACCOUNT_ID.fullmatch(account_id) is not None and bool(_state(entry))
+
+
+def is_unit(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an entry says which organizational unit it is."""
+    return isinstance(entry.get("Id"), str)
 
 
 async def _pages(
-    call: Call, operation: str, params: Mapping[str, Any], member: str
+    call: Call, operation: str, params: Mapping[str, Any], member: str, entries: Documented
 ) -> AsyncGenerator[dict[str, Any], None]:
     seen: set[str] = set()
     asked = {**params, "MaxResults": _PAGE_SIZE}
     while True:
-        answer = await call(operation, asked, member)
+        answer = await call(operation, asked, member, entries)
         for entry in answer[member]:
             yield entry
         token = answer.get("NextToken")

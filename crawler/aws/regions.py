@@ -16,13 +16,23 @@ from crawler.errors import ChainBroken, CrawlError, Fatal, KeysExpired, KeysUnkn
 from crawler.retry import RetryPolicy, persist
 
 if TYPE_CHECKING:
-    from crawler.aws.api import Api
+    from crawler.aws.api import Api, Documented
     from crawler.aws.session import Sessions
     from crawler.model import Account
 
 _log = structlog.get_logger("crawler.aws")
 
 _ENABLED = ("ENABLED", "ENABLED_BY_DEFAULT")
+
+
+def is_described(region: Mapping[str, Any]) -> bool:
+    """Tell whether an entry of DescribeRegions, which has the enabled ones only, says which region it is."""
+    return isinstance(region.get("RegionName"), str)
+
+
+def is_listed(region: Mapping[str, Any]) -> bool:
+    """Tell whether an entry of ListRegions has a status, too: without one it would be taken for not enabled."""
+    return is_described(region) and isinstance(region.get("RegionOptStatus"), str)
 
 
 class Regions:
@@ -83,7 +93,7 @@ class Regions:
         found: list[str] = []
         seen: set[str] = set()
         while True:
-            answer = await self._call(account, source, "account", "ListRegions", asked)
+            answer = await self._call(account, source, "account", "ListRegions", asked, entries=is_listed)
             # Asked for by status already; looked at again because not every server filters.
             found += [region["RegionName"] for region in answer["Regions"] if region["RegionOptStatus"] in _ENABLED]
             token = answer.get("NextToken")
@@ -95,11 +105,18 @@ class Regions:
             asked = {**asked, "NextToken": token}
 
     async def _describe_regions(self, account: Account, source: Source) -> tuple[str, ...]:
-        answer = await self._call(account, source, "ec2", "DescribeRegions", {})
+        answer = await self._call(account, source, "ec2", "DescribeRegions", {}, entries=is_described)
         return tuple(sorted(region["RegionName"] for region in answer["Regions"]))
 
     async def _call(
-        self, account: Account, source: Source, service: str, operation: str, params: Mapping[str, Any]
+        self,
+        account: Account,
+        source: Source,
+        service: str,
+        operation: str,
+        params: Mapping[str, Any],
+        *,
+        entries: Documented,
     ) -> dict[str, Any]:
         profile = account.profile
         partition = await self._sessions.partition(profile, account.regions)
@@ -115,6 +132,7 @@ class Regions:
                 profile=profile,
                 caller=account.account_id,
                 wanted="Regions",
+                entries=entries,
             )
 
         return await persist(partial(with_keys, source, send), self._policy)

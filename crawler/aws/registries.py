@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from crawler.aws.api import Api, Endpoint
+from crawler.aws.api import Api, Documented, Endpoint
 from crawler.aws.ecr import PRIVATE, Asking, Dialects, EcrRegistry, Service
 from crawler.aws.ecr_public import PUBLIC_SERVICE, PublicRegistry
 from crawler.aws.http import Pool
@@ -82,7 +82,7 @@ class AwsRegistries:
         )
         region = await self._sessions.home(hub.profile, partition)
 
-        async def call(operation: str, params: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+        async def call(operation: str, params: Mapping[str, Any], wanted: str, entries: Documented) -> dict[str, Any]:
             async def send(keys: Keys) -> dict[str, Any]:
                 return await self._api.call(
                     "organizations",
@@ -93,6 +93,7 @@ class AwsRegistries:
                     profile=hub.profile,
                     caller=hub,
                     wanted=wanted,
+                    entries=entries,
                 )
 
             return await persist(partial(with_keys, source, send), self._policy)

@@ -28,6 +28,10 @@ class Stop:
         self._work = anyio.CancelScope()
         self._all = anyio.CancelScope()
 
+    def seconds_left(self) -> float:
+        """Of the grace; infinite while there was no signal."""
+        return max(0.0, self._all.deadline - anyio.current_time())
+
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:
         """Heed signals while the body runs."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 
-from crawler.comparison import side
+from crawler.comparison import readable, side
+from crawler.diff import Side
+from crawler.local_files import local_folder
 from crawler.overview.figures import Figures, Run, figures
 from crawler.overview.page import page
 from crawler.publication import opened
@@ -31,19 +30,20 @@ async def write_page(output: str, run_id: str, to: str, since: str | None) -> Fi
 
     It is compared with the run `since`, or with the one before it. Raises `UsageError` or `Fatal`.
     """
-    with Output(to) as file, tempfile.TemporaryDirectory() as folder:
+    with Output(to) as file, local_folder() as folder:
         async with opened(output, writes=False) as store:
             manifest = await published(store, run_id)
             before = await published(store, since) if since else await _run_before(store, manifest)
-            read = partial(
-                figures,
-                store.uri,
-                Run(manifest, await side(store, manifest, Path(folder, "later"))),
-                await _timeline(store, manifest),
-                Run(before, await side(store, before, Path(folder, "earlier"))) if before else None,
-                Path(folder),
-            )
-            found = await to_thread.run_sync(read)
+            timeline = await _timeline(store, manifest)
+            sides = [await side(store, manifest, folder / "later")]
+            if before:
+                sides.append(await side(store, before, folder / "earlier"))
+
+            def read(later: Side, earlier: Side | None = None) -> Figures:
+                compared = Run(before, earlier) if before and earlier else None
+                return figures(store.uri, Run(manifest, later), timeline, compared, folder)
+
+            found = await to_thread.run_sync(readable, read, sides, folder)
         written = await to_thread.run_sync(page, found)
         await to_thread.run_sync(file.write, written)
         await to_thread.run_sync(file.publish)
@@ -64,7 +64,8 @@ async def _run_before(store: Store, manifest: Manifest) -> Manifest | None:
 
 
 def _filters(manifest: Manifest) -> Mapping[str, Any]:
-    return {name: value for name, value in manifest.settings.items() if name not in ("accounts", "rows")}
+    chosen = {name: value for name, value in manifest.settings.items() if name not in ("accounts", "rows")}
+    return {**chosen, "filters": manifest.filters}
 
 
 async def _timeline(store: Store, manifest: Manifest) -> Timeline | None:

@@ -102,7 +102,9 @@ def _same_settings(
 ) -> None:
     # Runs begun before rows had kinds are of image IDs.
     before = {"rows": "ids", **before}
+    # Filters follow from the rest, and runs begun before they were written down have none.
     pairs = {"format": (format_before, format_now), **{key: (before.get(key), now[key]) for key in now}}
+    pairs.pop("filters", None)
     if changed := [key for key, (one, other) in pairs.items() if one != other]:
         names = ", ".join(f"--{key.replace('_', '-')}" for key in changed)
         raise UsageError(f"{where}: this run was begun with another {names}: use the same again, or another --run-id")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from anyio import to_thread
 
-from crawler.errors import UsageError
+from crawler.errors import Fatal, UsageError
 from crawler.runs import layout
 from crawler.runs.attempt import lineage, newest, read_manifest
 from crawler.runs.documents import Claim, Manifest, Record
@@ -103,10 +103,19 @@ async def clean(store: Store, older_than: timedelta = ORPHANED_AFTER) -> Cleaned
                 cleaned.parts += await tidy(store, run.manifest)
             elif run.claim:
                 cleaned.parts += await _clean_unfinished(store, run.claim, older_than)
-    for path in await to_thread.run_sync(lambda: list(store.unfinished(layout.FOLDERS, older_than))):
-        path.unlink(missing_ok=True)
-        cleaned.local += 1
+    cleaned.local = await to_thread.run_sync(_remove_unfinished, store, older_than)
     return cleaned
+
+
+def _remove_unfinished(store: Store, older_than: timedelta) -> int:
+    removed = 0
+    try:
+        for path in store.unfinished(layout.FOLDERS, older_than):
+            path.unlink(missing_ok=True)
+            removed += 1
+    except OSError as error:
+        raise Fatal("StoreFailed", f"{error.filename}: {error.strerror}; what is left may be cleaned again") from error
+    return removed
 
 
 async def _clean_unfinished(store: Store, claim: Claim, older_than: timedelta) -> int:

@@ -11,7 +11,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from crawler.errors import UsageError
-from crawler.model import RowKind
+from crawler.model import OTHERS, RowKind
 from crawler.rows import from_json
 from crawler.runs.layout import VERSION
 from crawler.sinks.parts import Part
@@ -90,6 +90,15 @@ class Manifest:
             return RowKind(named)
         except ValueError as error:
             raise UsageError(f"run {self.run}: this program knows no rows of the kind {named}") from error
+
+    @property
+    def filters(self) -> Mapping[str, str]:
+        """Which images of a registry were listed, by its id, as in `TAGGED ANY`; under `OTHERS` of all others."""
+        found = self.settings.get("filters")
+        if isinstance(found, dict):
+            return cast("dict[str, str]", found)
+        # Runs of programs that did not write them down: as the options said.
+        return {OTHERS: f"{self.settings.get('tag_status', 'ANY')} {self.settings.get('image_status', 'ANY')}"}
 
     @property
     def complete(self) -> bool:

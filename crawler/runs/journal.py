@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from itertools import count
 
 from crawler.ledger import line, parse
+from crawler.local_files import unwritable
 from crawler.model import Result
 from crawler.runs import layout
 from crawler.runs.attempt import require_ours
@@ -30,9 +33,10 @@ class Journal:
         self._store = store
         self._part_numbers = count(1)
         self._record_numbers = count(1)
-        self._held = sqlite3.connect("", isolation_level=None)
-        self._held.execute("PRAGMA journal_mode = OFF")
-        self._held.execute("CREATE TABLE held (unit BLOB PRIMARY KEY) WITHOUT ROWID")
+        with _told():
+            self._held = sqlite3.connect("", isolation_level=None)
+            self._held.execute("PRAGMA journal_mode = OFF")
+            self._held.execute("CREATE TABLE held (unit BLOB PRIMARY KEY) WITHOUT ROWID")
 
     def close(self) -> None:
         """Remove the database."""
@@ -45,7 +49,9 @@ class Journal:
             found = Record.decode(self._store.uri_of(path), data or b"")
             results = [parse(unit) for unit in found.units]
             # A registry that two accounts read has two results for each of its units; once held is held.
-            self._held.executemany("INSERT OR IGNORE INTO held VALUES (?)", [(_key_of(result),) for result in results])
+            keys = [(_key_of(result),) for result in results]
+            with _told():
+                self._held.executemany("INSERT OR IGNORE INTO held VALUES (?)", keys)
             self.records.append(path)
             self.parts.extend(found.parts)
             for result in results:
@@ -56,7 +62,8 @@ class Journal:
         if not self.claim.base:
             return False
         key = _key(registry_id, region, repository)
-        return self._held.execute("SELECT 1 FROM held WHERE unit = ?", (key,)).fetchone() is not None
+        with _told():
+            return self._held.execute("SELECT 1 FROM held WHERE unit = ?", (key,)).fetchone() is not None
 
     async def upload(self, file: PartFile) -> Part:
         """See `sinks.parts.Journal`. The name is this attempt's alone."""
@@ -74,6 +81,17 @@ class Journal:
         await self._store.create(path, Record(claim.run, claim.attempt, parts, units).encode())
         self.records.append(path)
         self.parts.extend(parts)
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Failures of the database as `Fatal`, in one line."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        # Where it is, SQLite tells nobody; its own order of folders: https://www.sqlite.org/tempfiles.html#tempdir
+        where = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108  (to be named only)
+        raise unwritable(where, error) from error
 
 
 def _key_of(result: Result) -> bytes:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import IO
 
 from anyio import to_thread
 
 from crawler.errors import Fatal
+from crawler.local_files import discard, local_file, told
 from crawler.runs import layout
 from crawler.runs.attempt import read_manifest, require_ours
 from crawler.runs.documents import Manifest
 from crawler.runs.journal import Journal
 from crawler.sinks.encoding import Encoding
 from crawler.sinks.parts import Part
-from crawler.sinks.spool import PartFile, local_file, told
+from crawler.sinks.spool import PartFile
 from crawler.store import Exists, Store
 
 logger = logging.getLogger(__name__)
@@ -41,8 +43,11 @@ async def merged(store: Store, journal: Journal, encoding: Encoding[object]) -> 
 
 async def _merge(store: Store, journal: Journal, encoding: Encoding[object], group: Sequence[Part]) -> Part:
     with ExitStack() as files:
-        sources = [files.enter_context(local_file()) for _ in group]
-        for part, source in zip(group, sources, strict=True):
+        sources: list[IO[bytes]] = []
+        for part in group:
+            source = local_file()
+            files.callback(discard, source)
+            sources.append(source)
             await store.fetch(part.path, source)
             with told():
                 source.seek(0)

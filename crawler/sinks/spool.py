@@ -4,42 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import IO, Any, Generic, Self, TypeVar, cast
 
-from crawler.errors import Fatal
+from crawler.local_files import discard, local_file, told
 from crawler.model import Image
 from crawler.sinks.encoding import Encoding, Origin, PartWriter
 
 ChunkT = TypeVar("ChunkT")
-
-
-@contextmanager
-def told() -> Generator[None]:
-    """Failures of local files as `Fatal`, in one line."""
-    try:
-        yield
-    except OSError as error:
-        where = tempfile.tempdir or "no temporary folder can be written"
-        raise Fatal(
-            "SpoolFailed",
-            f"{where}: {error.strerror or error}: make room there, or set TMPDIR; the run is not complete",
-        ) from error
-
-
-def local_file(buffering: int = -1) -> IO[bytes]:
-    """A file without a name."""
-    with told():
-        return cast("IO[bytes]", tempfile.TemporaryFile(buffering=buffering))
-
-
-def discard(file: IO[bytes] | io.BufferedIOBase) -> None:
-    """Close a local file that nobody will read. What it still gathers may find no room, and that has been told."""
-    with suppress(OSError):
-        file.close()
 
 
 class Spool(Generic[ChunkT]):

@@ -40,6 +40,11 @@ class Table(Protocol):
         ...
 
 
+def failed(table: str, error: Exception) -> Fatal:
+    """The error for what a library of tables has raised, in a line: theirs may hold a backtrace."""
+    return Fatal("TableFailed", f"{table}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+
+
 def require_columns(table: str, names: Iterable[str], rows: RowKind) -> None:
     """Raise `Fatal` if a table that has these columns cannot take rows of this kind. `table` is the option with it."""
     has = set(names)

@@ -9,8 +9,8 @@ from tempfile import NamedTemporaryFile
 
 from anyio import to_thread
 
+from crawler.local_files import discard, told
 from crawler.runs.documents import Manifest
-from crawler.sinks.spool import told
 from crawler.store import Store
 from crawler.tables import Table
 
@@ -44,7 +44,8 @@ async def _add(store: Store, manifest: Manifest, table: Table) -> None:
                 names.append(store.uri_of(part.path))
                 continue
             with told():
-                file = files.enter_context(NamedTemporaryFile(suffix=".parquet"))
+                file = NamedTemporaryFile(suffix=".parquet")  # noqa: SIM115  (closed by `discard`)
+                files.callback(discard, file)
                 await store.fetch(part.path, file.file)
                 file.flush()
             names.append(file.name)

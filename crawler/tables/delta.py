@@ -15,7 +15,7 @@ from crawler.model import RowKind
 from crawler.runs.documents import Manifest
 from crawler.sinks.columns import COLUMNS
 from crawler.store import Store
-from crawler.tables import require_columns
+from crawler.tables import failed, require_columns
 
 _BATCH_ROWS = 1 << 16
 
@@ -78,7 +78,7 @@ class Delta:
             raise
         # delta-rs raises its own errors, and those of Arrow and of the file system.
         except Exception as error:
-            raise Fatal("TableFailed", f"--delta {self._uri}: {type(error).__name__}: {error}") from error
+            raise failed(f"--delta {self._uri}", error) from error
 
 
 def _table(uri: str, options: Mapping[str, str]) -> DeltaTable:

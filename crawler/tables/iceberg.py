@@ -18,7 +18,7 @@ from crawler.model import RowKind
 from crawler.runs.documents import Manifest
 from crawler.sinks.columns import COLUMNS
 from crawler.store import Store
-from crawler.tables import require_columns
+from crawler.tables import failed, require_columns
 
 #: Snapshot properties, in the table's own history.
 RUN_ID, STATUS, MANIFEST = "crawler.run-id", "crawler.status", "crawler.manifest"
@@ -88,7 +88,7 @@ class Iceberg:
             raise
         # Catalogs and file systems are plugins, and raise what they please.
         except Exception as error:
-            raise Fatal("TableFailed", f"--iceberg {self._name}: {type(error).__name__}: {error}") from error
+            raise failed(f"--iceberg {self._name}", error) from error
 
 
 def _has(table: PyIcebergTable, run_id: str) -> bool:

@@ -101,6 +101,41 @@ async def test_an_answer_without_accounts_is_no_empty_organization(
         await members(lambda _: answer(body), monkeypatch)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        None,
+        "000000000001",
+        {"Name": "a", "State": "ACTIVE"},
+        entry(1, Id="1"),
+        entry(1, Id="x/../y"),
+        entry(1, State=""),
+    ],
+)
+async def test_an_account_that_is_none_is_asked_for_again_and_never_passed_over(
+    wrong: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+
+    def once(request: Request) -> Reply:
+        asked.append(request)
+        return answer({"Accounts": [entry(1), wrong if len(asked) == 1 else entry(2)]})
+
+    assert await members(once, monkeypatch) == ["team-1", "team-2"]
+    with pytest.raises(Transient, match="the answer is not a ListAccounts result"):
+        await members(lambda _: answer({"Accounts": [wrong]}), monkeypatch)
+
+
+async def test_a_unit_without_an_id_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reply(request: Request) -> Reply:
+        accounts = request.operation == "ListAccountsForParent"
+        return answer({"Accounts": [entry(1)]} if accounts else {"OrganizationalUnits": [{"Name": "payments"}]})
+
+    with pytest.raises(Transient, match="OrganizationalUnits"):
+        await members(reply, monkeypatch, replace(ALL, include_ous=("ou-root-aaaaaaaa",)))
+
+
 async def test_the_hub_is_assumed_once_for_its_list_and_for_all_members(monkeypatch: pytest.MonkeyPatch) -> None:
     written = (
         b"organization: {role: 'arn:aws:iam::111111111111:role/hub', hub_external_id: of-the-hub, "

@@ -51,7 +51,18 @@ async def test_names_cost_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.connections == 0
 
 
-@pytest.mark.parametrize("reply", [refused("AccessDeniedException", 403), answer(b"<html>", 404), answer(b"{}")])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        refused("AccessDeniedException", 403),
+        answer(b"<html>", 404),
+        answer(b"{}"),
+        answer({"Regions": [{"RegionOptStatus": "ENABLED"}]}),
+        answer({"Regions": [{"RegionName": "eu-west-1"}]}),
+        answer({"Regions": [{"RegionName": 1, "RegionOptStatus": "ENABLED"}]}),
+        answer({"Regions": [None]}),
+    ],
+)
 async def test_ec2_is_asked_next(reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     def handler(request: Request) -> Reply:
         return DESCRIBED if request.operation == "DescribeRegions" else reply
@@ -70,13 +81,21 @@ async def test_a_partition_without_account_service_asks_ec2_at_once(monkeypatch:
     assert await regions(handler, ("us-gov-*", "all"), monkeypatch) == sorted(ENABLED)
 
 
-async def test_the_partitions_list_is_the_last_resort_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "described",
+    [
+        answer(b"<Response><Errors><Error><Code>UnauthorizedOperation</Code></Error></Errors></Response>", 403),
+        answer(
+            b"<DescribeRegionsResponse><regionInfo><item><optInStatus>opted-in</optInStatus></item></regionInfo>"
+            b"</DescribeRegionsResponse>"
+        ),
+    ],
+)
+async def test_the_partitions_list_is_the_last_resort_and_says_so(
+    described: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def handler(request: Request) -> Reply:
-        if request.operation == "DescribeRegions":
-            return answer(
-                b"<Response><Errors><Error><Code>UnauthorizedOperation</Code></Error></Errors></Response>", 403
-            )
-        return refused("AccessDeniedException", 403)
+        return described if request.operation == "DescribeRegions" else refused("AccessDeniedException", 403)
 
     with capture_logs() as logs:
         found = await regions(handler, ("all",), monkeypatch)

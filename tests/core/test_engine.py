@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -79,6 +80,23 @@ def test_a_signal_before_the_work_begins_is_not_lost(backend: str) -> None:
         return began
 
     assert run(main, backend) == ["began"]
+
+
+def test_what_is_left_of_the_grace() -> None:
+    async def main() -> list[float]:
+        stop = Stop()
+        seen = [stop.seconds_left()]
+        async with stop.listening():
+            kill_self(signal.SIGTERM)
+            await stop.run(anyio.sleep_forever)
+            seen.append(stop.seconds_left())
+            await anyio.sleep(1.5)
+            seen.append(stop.seconds_left())
+            await anyio.sleep(1.5)
+        await anyio.sleep(10)
+        return [*seen, stop.seconds_left()]
+
+    assert run(main) == [math.inf, GRACE, GRACE - 1.5, 0.0]
 
 
 def test_what_is_still_unwritten_after_the_grace_is_cut_short() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +17,8 @@ from hypothesis import strategies as st
 from crawler.crawl import Crawl, Limits
 from crawler.errors import Gone, Throttled, UsageError
 from crawler.governor import Governor, of_target
-from crawler.hints import LONG, Expected, Hints, Memory, Unfit
-from crawler.hints_file import local_hints
+from crawler.hints import LONG, MAX_BYTES, Expected, Hints, Memory, Unfit
+from crawler.hints_file import PATIENCE, HintsFile, local_hints
 from crawler.ledger import Ledger
 from crawler.model import Account, Chain, Outcome, Result, RowKind, Split, Target, Unit
 from crawler.pace import Quota
@@ -104,7 +106,9 @@ def test_memory_does_not_grow_with_the_estate() -> None:
         (b"[]", "is not what a crawl has written", True),
         (b"{}", "is damaged at format: Field required", True),
         (b'{"version": 2, "other": 1}', "is of version 2, of a later program; this one knows version 1", False),
+        (b" " * (MAX_BYTES + 1), "is larger than 64 MB, which no crawl has written", False),
     ],
+    ids=["empty", "cut off", "a list", "an object", "of a later program", "too large"],
 )
 def test_what_is_unfit_is_told_and_not_used(text: bytes, why: str, *, ours: bool) -> None:
     with pytest.raises(Unfit, match=why) as unfit:
@@ -268,6 +272,33 @@ def test_an_unfit_file_is_told_and_replaced_only_if_it_is_ours(
     use(path, 1)
     assert told in caplog.text
     assert (path.read_text() != text) is replaced
+
+
+@pytest.mark.parametrize(("left", "waited"), [(2.5, 2.5), (math.inf, PATIENCE)])
+def test_a_store_that_hangs_holds_nobody_longer_than_is_left(
+    caplog: pytest.LogCaptureFixture, left: float, waited: float
+) -> None:
+    async def hang(_: bytes) -> None:
+        await anyio.sleep_forever()
+
+    async def main() -> float:
+        file = HintsFile("s3://…", None, [ID], "")
+        file.kept_by(hang)
+        started = anyio.current_time()
+        await file.publish(1, seconds=left)
+        return anyio.current_time() - started
+
+    assert run(main) == waited
+    assert "hints are not kept: there was no time to wait for their store" in caplog.text
+
+
+def test_a_file_of_this_machine_is_kept_though_no_time_is_left(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with local_hints(str(tmp_path / "hints.json"), [ID], "") as file:
+            await file.publish(7, seconds=0.0)
+
+    run(main)
+    assert json.loads((tmp_path / "hints.json").read_bytes())["pages"] == 7
 
 
 def test_a_file_that_cannot_be_read_is_told_before_the_crawl(tmp_path: Path) -> None:

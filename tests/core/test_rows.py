@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crawler.model import ImageId
-from crawler.rows import encode, encode_details, to_line
+from crawler.rows import encode, encode_details, in_utf8, to_line
 
 KEYS = ["registryId", "region", "repositoryName", "imageDigest", "imageTag"]
 
@@ -98,6 +98,15 @@ def test_a_page_in_one_go_is_the_same_as_row_by_row(repository: str, image_ids: 
         for image_id in image_ids
     ]
     assert encode("1", "r", repository, image_ids) == b"".join(row_by_row)
+
+
+@given(st.lists(st.one_of(names, traps, st.sampled_from(["\\ud800", "\\\ud800", "\ud83d\ude00", "\udc00\udc00"]))))
+@example(["\ud800\\", "\\ud800"])
+def test_what_utf8_cannot_hold_becomes_a_question_mark_and_nothing_else_changes(texts: list[str]) -> None:
+    lines = b"".join(to_line({"name": text}) for text in texts)
+    # As JSON reads them: halves that stand beside each other are a pair.
+    expected = [json.loads(line)["name"].encode("utf-8", "replace").decode() for line in lines.splitlines()]
+    assert [orjson.loads(line)["name"] for line in in_utf8(lines).splitlines()] == expected
 
 
 @nasty

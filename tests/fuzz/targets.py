@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import orjson
 from botocore.session import Session
 
 from crawler.accounts import AccountsFile, load
@@ -16,21 +17,23 @@ from crawler.aws import answers
 from crawler.aws.api import read
 from crawler.aws.errors import translate
 from crawler.aws.exchange import Response
+from crawler.aws.organization import is_account
+from crawler.aws.regions import is_described, is_listed
 from crawler.errors import CrawlError, Transient, UsageError
 from crawler.hints import Hints, Unfit
 from crawler.model import RowKind
-from crawler.rows import encode, encode_details
+from crawler.rows import encode, encode_details, in_utf8
 from crawler.runs.documents import Claim, Manifest, Record
 from crawler.sinks.columns import COLUMNS
 
 _SESSION = Session()
 _RESULTS = [
-    (_SESSION.get_service_model(service).operation_model(operation), wanted)
-    for service, operation, wanted in [
-        ("sts", "AssumeRole", "Credentials"),
-        ("organizations", "ListAccounts", "Accounts"),
-        ("account", "ListRegions", "Regions"),
-        ("ec2", "DescribeRegions", "Regions"),
+    (_SESSION.get_service_model(service).operation_model(operation), wanted, entries)
+    for service, operation, wanted, entries in [
+        ("sts", "AssumeRole", "Credentials", None),
+        ("organizations", "ListAccounts", "Accounts", is_account),
+        ("account", "ListRegions", "Regions", is_listed),
+        ("ec2", "DescribeRegions", "Regions", is_described),
     ]
 ]
 
@@ -61,6 +64,7 @@ def images(data: bytes) -> None:
     rows = encode("1" * 12, "eu-west-1", "team/app", page.items)
     assert rows.isascii()
     written = [json.loads(row) for row in rows.split(b"\n")[:-1]]
+    assert [orjson.loads(row).keys() for row in in_utf8(rows).split(b"\n")[:-1]] == [row.keys() for row in written]
     assert [(row["imageDigest"], row["imageTag"]) for row in written] == [
         (row["imageDigest"], row.get("imageTag")) for row in page.items
     ]
@@ -104,11 +108,15 @@ def errors(data: bytes) -> None:
 
 def results(data: bytes) -> None:
     """The first byte chooses one of the operations that botocore parses."""
-    model, wanted = _RESULTS[data[0] % len(_RESULTS) if data else 0]
+    model, wanted, entries = _RESULTS[data[0] % len(_RESULTS) if data else 0]
     try:
-        assert read(model, Response(200, {}, data[1:]), wanted)[wanted] is not None
+        found = read(model, Response(200, {}, data[1:]), wanted, entries)[wanted]
     except Transient as error:
         told(error)
+        return
+    assert found is not None
+    for entry in found if entries else ():
+        assert isinstance(entry.get("Id") or entry["RegionName"], str)
 
 
 def hints(data: bytes) -> None:

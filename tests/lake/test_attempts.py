@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -102,6 +104,22 @@ def test_a_name_that_utf8_cannot_hold_is_committed_recalled_and_held(tmp_path: P
         assert recalled == ["a\ud800"]
         assert second.holds("1" * 12, "east", "a\ud800")
         assert not second.holds("1" * 12, "east", "a\ud801")
+        first.close()
+        second.close()
+
+    run(tmp_path, main)
+
+
+def test_a_local_disk_without_room_for_what_is_held_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/somewhere")
+
+    async def main(store: Store) -> None:
+        first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        await first.commit([], [whole(f"{number:0500}") for number in range(100)])
+        second = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        second._held.execute("PRAGMA max_page_count = 3")  # SQLite's own words for a full disk
+        with pytest.raises(Fatal, match="/somewhere: database or disk is full: make room there, or set TMPDIR"):
+            await second.recall(ignore)
         first.close()
         second.close()
 
@@ -370,6 +388,43 @@ def test_beside_success_lies_what_the_manifest_names_and_nothing_else(tmp_path: 
         journal.close()
 
     anyio.run(main)
+
+
+def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    half = tmp_path / "out" / "data" / ".part.new-00ff"
+    half.touch()
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:  # noqa: ARG001, FBT001, FBT002  (as pathlib has it)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    async def main(store: Store) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "unlink", refuse)
+            with pytest.raises(Fatal, match=rf"{half}: Input/output error"):
+                await clean(store, timedelta(0))
+
+    run(tmp_path, main)
+
+
+def test_small_parts_that_find_no_room_to_be_merged_in_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a file still gathers is written when it is closed, and must not fail there in another way."""
+    monkeypatch.setattr("crawler.runs.publish.local_file", partial(Path("/dev/full").open, "r+b"))
+
+    async def main(store: Store) -> None:
+        journal = Journal(store, await begin(store, "r", "ndjson", SETTINGS))
+        for _ in range(2):
+            with PartFile(".ndjson") as file:
+                file.raw().write(b"1\n")
+                file.rows = 1
+                journal.parts.append(await journal.upload(file))
+        with pytest.raises(Fatal, match="No space left on device: make room there"):
+            await merged(store, journal, encoding_of("ndjson", "r", RowKind.IDS))
+        journal.close()
+
+    run(tmp_path, main)
 
 
 def test_clean_leaves_alone_what_is_not_ours(tmp_path: Path) -> None:

@@ -265,6 +265,12 @@ def test_clean_removes_what_no_run_rests_on(program: Zygote, place: Place, estat
     check_published(place, "r", Counter(estate.rows()))
 
 
+def test_clean_makes_no_folder(program: Zygote, tmp_path: Path) -> None:
+    assert program.run("clean", "--output", "typo/") == 2
+    assert "typo/: there is no such folder" in program.said()
+    assert not (tmp_path / "typo").exists()
+
+
 def test_clean_ends_stale_uploads(program: Zygote, moto_s3: S3) -> None:
     program.environment |= moto_s3.environment()
     for key in ("mine/data/part", "other/data/part"):

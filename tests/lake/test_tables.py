@@ -6,11 +6,16 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog import Catalog, load_catalog
 
 from crawler.emulator import Estate, Options, running
+from crawler.errors import Fatal
+from crawler.runs.documents import Manifest
+from crawler.store import Store
+from crawler.tables.delta import Delta
 from tests.lake.conftest import KILLED, Place, Row, Zygote, company
 from tests.lake.test_crash import command
 
@@ -98,6 +103,42 @@ def test_a_partial_run_is_added_only_if_asked_for(
     assert snapshot.summary
     assert snapshot.summary.additional_properties["crawler.status"] == "incomplete"
     assert DeltaTable(str(tmp_path / "delta")).history(1)[0]["crawler.status"] == "incomplete"
+
+
+def test_a_delta_table_of_other_columns_is_refused(tmp_path: Path) -> None:
+    uri = str(tmp_path / "sales")
+    write_deltalake(uri, pa.table({"amount": [1]}))
+    with pytest.raises(
+        Fatal, match=rf"--delta {uri}: has no column schema_version, so it is not a table of --rows ids"
+    ):
+        Delta(uri, {}).check()
+
+
+def test_a_delta_table_that_is_damaged_is_told_in_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "table" / "_delta_log"
+    log.mkdir(parents=True)
+    (log / f"{0:020}.json").write_text("{]")
+    table = Delta(str(tmp_path / "table"), {})
+    for use in (table.check, lambda: table.has("r")):
+        with pytest.raises(Fatal, match=f"TableFailed: --delta {tmp_path}/table: ") as told:
+            use()
+        assert "\n" not in told.value.message
+
+
+def test_a_run_without_rows_is_added_to_a_delta_table_once(tmp_path: Path) -> None:
+    table = Delta(str(tmp_path / "table"), {})
+    table.check()
+    assert not table.has("r")
+    manifest = Manifest(
+        run="r", status="complete", date="", format="parquet", schema_version=1, started="", published="", attempt=1,
+        rows=0, missing=0, targets={}, repositories={}, parts=[], ledger="", records=[], settings={}, program="",
+    )  # fmt: skip
+    store = Store.local(str(tmp_path / "out"))
+    table.add(store, manifest, [])
+    assert table.has("r")
+    assert not table.has("another")
+    table.check()
+    assert DeltaTable(str(tmp_path / "table")).history(1)[0]["crawler.manifest"] == f"{store.uri}runs/r/manifest.json"
 
 
 def test_a_table_that_cannot_be_is_told_before_the_crawl(program: Zygote, local: Place, catalog: Catalog) -> None:

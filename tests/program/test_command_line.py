@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from crawler import __version__
+from crawler.__main__ import main
 from tests.program.conftest import Program
 from tests.program.readme_help import README, program_help, split
 
@@ -31,6 +34,37 @@ def test_the_schema_is_json(program: Program) -> None:
     done = program.run("schema")
     assert done.returncode == 0
     assert json.loads(done.stdout)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_a_reader_of_the_schema_may_go_away(program: Program) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        program.command("schema"),
+        env=program.env(),
+        cwd=program.folder,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_shell_is_told_how_to_complete(program: Program) -> None:
+    done = program.run("completion", "bash")
+    assert done.returncode == 0
+    script = program.folder / "completion.bash"
+    script.write_bytes(done.stdout)
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0  # noqa: S607
+    assert b"--targets-at-once" in done.stdout
+
+
+def test_without_its_environment_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["crawler", "--help"])
+    monkeypatch.setitem(sys.modules, "crawler.cli", None)  # which is how Python says that it cannot be imported
+    with pytest.raises(SystemExit, match=r"is not installed here: run `\. \.venv/bin/activate`"):
+        main()
 
 
 @pytest.mark.parametrize(

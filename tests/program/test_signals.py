@@ -6,9 +6,11 @@ import json
 import resource
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,48 @@ def test_a_reader_that_stops_reading_does_not_keep_the_stop(program: Program) ->
         assert time.monotonic() - sent < 5.5
         assert process.stderr
         assert b"rows that their reader did not take are lost" in process.stderr.read()
+
+
+@contextmanager
+def hanging_store() -> Iterator[str]:
+    """An S3 that has nothing, and takes every write for as long as the body runs; its URL."""
+    over = threading.Event()
+
+    class Hanging(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404 if "hints.json" in self.path else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_PUT(self) -> None:
+            over.wait()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hanging) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            over.set()
+            server.shutdown()
+
+
+@pytest.mark.slow
+def test_a_store_that_hangs_does_not_keep_the_stop(program: Program) -> None:
+    """The hints of the run are to be put there, which may be forgotten."""
+    rule = Rule(fault="stall", operation="ListImages", repository=STALLED, times=0)
+    with hanging_store() as url, running(estate(10), Options(faults=[rule])) as emulator:
+        program.environment["AWS_ENDPOINT_URL_S3"] = url
+        with started(program, emulator, "--output", "rows", "--hints", "s3://bucket/hints.json") as process:
+            wait_until(lambda: emulator.stats()["requests"]["ecr:ListImages"] >= 3)
+            sent = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 143
+            assert time.monotonic() - sent < 5.5
+            assert process.stderr
+            assert b"hints are not kept: there was no time to wait for their store" in process.stderr.read()
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(program: Program) -> None:

@@ -1,0 +1,35 @@
+"""What `make load` goes by."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.load import IN_EACH, Look, grown, main
+
+MB = 1_000_000
+
+
+def looks(resident: list[int], descriptors: list[int]) -> list[Look]:
+    return [
+        Look(2.0 * at, size * MB, open_) for at, (size, open_) in enumerate(zip(resident, descriptors, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resident", "descriptors", "told"),
+    [
+        ([10, 60, 90, *[100] * 17], [*[50] * 20], ""),
+        ([10, 60, *[100, 104] * 9], [*[50, 54] * 10], ""),
+        ([*range(100, 140, 2)], [*[50] * 20], "resident memory has grown from 113 to 130 MB"),
+        ([*[100] * 20], [*range(50, 90, 2)], "open descriptors have grown from 70 to 88"),
+        ([100] * 3, [50] * 3, "too short to tell: crawl more rows"),
+    ],
+)
+def test_what_grows_is_told(resident: list[int], descriptors: list[int], told: str) -> None:
+    assert grown(looks(resident, descriptors)) == told
+
+
+@pytest.mark.slow
+def test_every_row_is_counted_though_requests_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    main(20 * IN_EACH)
+    assert "1,000,000 rows in" in capsys.readouterr().out.split("\n")[-3]
