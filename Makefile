@@ -2,7 +2,11 @@
 PYTHON ?= python3
 bin := .venv/bin
 
+<<<<<<< HEAD
 .PHONY: demo test slow readers docs examples faults soak crash load sweep adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
+=======
+.PHONY: demo test slow readers docs examples faults soak crash sweep ray adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
+>>>>>>> d9b8628 (Several processes on one run: workers, a Ray cluster, shares of an array job)
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
@@ -15,6 +19,7 @@ help:
 	@echo 'make load         crawl 20 million rows while a small part of the requests fails: memory must not grow; ten minutes'
 	@echo 'make readers      the lines for Polars, Spark and Hive in the README, run; installs them, and needs Java'
 	@echo 'make sweep        each operation on files in turn fails, or is the last that the program does; a quarter of an hour'
+	@echo 'make ray          a real Ray, of one node and of two, one of which is killed; installs it'
 	@echo 'make adversary    crawl through a proxy for AWS that injects faults, which we did not write; five minutes'
 	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote'
 	@echo 'make coverage     lines and branches of crawler/ that the tests reach: 95 %, or it fails; a quarter of an hour'
@@ -88,6 +93,10 @@ load: .venv/ready
 sweep: .venv/ready
 	SWEEP=all $(bin)/pytest -rP --dist=load tests/lake/test_sweep.py
 
+ray: .venv/ready
+	$(bin)/python -m pip install --quiet 'ray>=2.50,<3'
+	$(bin)/pytest -n 0 -m 'slow or not slow' tests/lake/test_ray.py tests/core/test_settings.py
+
 adversary: .venv/ready
 	$(bin)/python -m pip install --quiet 'microburst>=0.10'
 	$(bin)/pytest -rP -m slow tests/program/test_adversary.py
@@ -122,9 +131,11 @@ bench-throttle: .venv/ready
 	$(bin)/python -m benchmarks throttle
 	$(bin)/python -m benchmarks simulate
 
+# Without the extra `ray`, of 240 MB: `make ray` has what it needs.
 constraints:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		--upgrade --group dev --all-extras pyproject.toml --output-file constraints.txt
+		--upgrade --group dev --extra emulator --extra lake --extra report --extra otel \
+		pyproject.toml --output-file constraints.txt
 
 clean:
 	rm -rf .venv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter, validators
 
-from benchmarks import chart, lake, report, throttle, throttle_report
+from benchmarks import chart, lake, report, scale, throttle, throttle_report, workers
 from benchmarks.ceiling import ENOUGH, Ceiling
 from benchmarks.clients import CRAWLER, many_targets, one_registry
 from benchmarks.contest import checked_run, contest, say
@@ -21,7 +21,7 @@ from benchmarks.works import Work, works
 
 _HERE = Path(__file__).parent
 _MEMORY_GOAL_MB = 150
-_ALL = ("startup", "pages", "small", "targets", "memory", "throttle", "simulate", "lake")
+_ALL = ("startup", "pages", "small", "targets", "memory", "throttle", "simulate", "lake", "workers", "scale")
 _STARTUP_GOALS = {"--version": 0.25, "--help": 0.5}  # seconds of CPU
 
 app = App(name="benchmarks", help_format="plaintext", default_parameter=Parameter(negative=()))
@@ -29,7 +29,20 @@ app = App(name="benchmarks", help_format="plaintext", default_parameter=Paramete
 
 @app.default
 def main(
-    name: Literal["all", "pages", "small", "targets", "memory", "startup", "ceiling", "throttle", "simulate", "lake"],
+    name: Literal[
+        "all",
+        "pages",
+        "small",
+        "targets",
+        "memory",
+        "startup",
+        "ceiling",
+        "throttle",
+        "simulate",
+        "lake",
+        "workers",
+        "scale",
+    ],
     *,
     rounds: Annotated[
         int | None, Parameter(validator=validators.Number(gte=1), help="Rounds; medians are told. 5, or 1 if quick.")
@@ -66,6 +79,8 @@ def _measure(name: str, made: dict[str, Work], rounds: int, *, quick: bool) -> t
         "throttle": lambda: _throttle(made["throttle"], quick=quick),
         "simulate": lambda: _simulate(quick=quick),
         "lake": lambda: (*lake.measure(made, rounds, say, quick=quick), True),
+        "workers": lambda: (*workers.measure(made["workers"], rounds, say, quick=quick), True),
+        "scale": lambda: (scale.compute(_HERE / "results.json", quick=quick), {}, True),
     }
     if name in others:
         return others[name]()
@@ -132,7 +147,8 @@ def _simulate(*, quick: bool) -> tuple[str, dict[str, Any], bool]:
 
 def _keep(name: str, text: str, results: dict[str, Any]) -> None:
     report.save(_HERE / "results.json", results)
-    report.into_readme(_HERE / "README.md", name, text)
+    for page in (_HERE / "README.md", _HERE.parent / "docs/explanation/scale.md"):
+        report.into_readme(page, name, text)
     if not chart.draw(_HERE / "results.json", _HERE / "results.svg"):
         say("no chart: it needs matplotlib (python -m pip install matplotlib)")
 

@@ -40,23 +40,31 @@ class Failed(Exception):
     """A command of a benchmark failed, and what it said."""
 
 
-def run(command: Sequence[str], env: Mapping[str, str], *, read: Callable[[IO[bytes]], None] | None = None) -> Cost:
-    """Run to the end on the client's core, output to the null device; or to `read`, which is given the pipe.
+def run(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    read: Callable[[IO[bytes]], None] | None = None,
+    core: int = CLIENT,
+) -> Cost:
+    """Run to the end on the client's core, or another one (-1 for any); output to the null device, or to `read`.
 
-    Raises `Failed` for any exit code but 0.
+    `read` is given the pipe. Raises `Failed` for any exit code but 0.
     """
-    return _run(command, env, "all", read)
+    return _run(command, env, "all", read, core)
 
 
 def first_byte(command: Sequence[str], env: Mapping[str, str]) -> Cost:
     """Run until the first byte of output."""
-    return _run(command, env, "first", None)
+    return _run(command, env, "first", None, CLIENT)
 
 
-def _run(command: Sequence[str], env: Mapping[str, str], until: str, read: Callable[[IO[bytes]], None] | None) -> Cost:
+def _run(
+    command: Sequence[str], env: Mapping[str, str], until: str, read: Callable[[IO[bytes]], None] | None, core: int
+) -> Cost:
     with TemporaryDirectory() as folder, Path(folder, "errors").open("w+b") as errors:
         result = Path(folder, "result.json")
-        runner = [sys.executable, "-I", "-S", _MEASURE, str(result), str(CLIENT), until, *command]
+        runner = [sys.executable, "-I", "-S", _MEASURE, str(result), str(core), until, *command]
         output = subprocess.PIPE if read else subprocess.DEVNULL
         with subprocess.Popen(runner, env=env, stdout=output, stderr=errors) as process:
             if read and process.stdout:

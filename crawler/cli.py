@@ -166,6 +166,28 @@ def crawl(
             help="List what the hints call long in parts at once: by tag status, or also by image status. See README.",
         ),
     ] = "no",
+    workers: Annotated[
+        int | None,
+        Parameter(
+            group=_HOW,
+            validator=validators.Number(gte=1),
+            help="Crawl in this many processes, for estates that keep a core busy; --targets-at-once is of each.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["ray"] | None,
+        Parameter(
+            group=_HOW, help="Crawl on a Ray cluster, or with a Ray of this machine alone; needs --output s3://…."
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        Parameter(group=_HOW, help="Of the cluster's head, as in 10.0.0.1:6379; auto finds one that is here."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        Parameter(group=_HOW, show=False, help="Crawl one of N shares of the accounts: see `crawler shard`."),
+    ] = None,
     timeout: Annotated[
         float, Parameter(group=_HOW, validator=_positive, help="Seconds for one request; then it is tried again.")
     ] = 60.0,
@@ -229,11 +251,19 @@ def crawl(
         attempts=attempts,
         page_timeout=page_timeout,
         target_timeout=target_timeout,
+        workers=workers,
+        engine=engine,
+        address=address,
+        shard=shard,
+        log_format=log_format,
+        verbose=verbose,
         otel=otel,
         quiet=quiet,
     )
     if otel:
         need("otel", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+    if engine:
+        need("ray", "ray")
     if settings.publishes:
         need("lake", "obstore", "pyarrow", *["pyiceberg"] * bool(iceberg), *["deltalake"] * bool(delta))
     return job.start(settings)
@@ -273,6 +303,23 @@ def completion(
     """Print a script that completes commands, options and choices in a shell."""
     sys.stdout.write(app.generate_completion(prog_name="crawler", shell=shell))
     return 0
+
+
+@app.command(name="shard")
+def share(
+    which: Annotated[str, Parameter(help="Which share of how many, as in 3/8; from 1/8 to 8/8.")],
+    *options: Annotated[str, Parameter(allow_leading_hyphen=True, help="Those of a crawl, the same for all shares.")],
+) -> int:
+    """Crawl one of N shares of the accounts, for array jobs; the last one publishes the run."""
+    return int(app(["--shard", which, *options], result_action="return_value"))
+
+
+@app.command(show=False)
+def worker(descriptor: int) -> int:
+    """Crawl shards for the process that started this one: see `--workers`."""
+    from crawler.worker import serve  # noqa: PLC0415  (see crawl)
+
+    return serve(descriptor)
 
 
 def main() -> None:

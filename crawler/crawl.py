@@ -76,7 +76,8 @@ class Crawl:
     Rows go to `sink`, the outcome of every unit to `ledger`. Only what no later unit could survive leaves as an
     exception: `Fatal`, a bug, or a cancellation; then too, every unit that was known has its line. `regions` and
     `repositories` tell which globs of `wanted` have matched none. What `hints` know to be long is begun first, and they
-    learn what this run finds. `rows` is what the registries list, each by an operation with a rate of its own.
+    learn what this run finds. `rows` is what the registries list, each by an operation with a rate of its own. Several
+    crawls may share one bound of `targets`.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Crawl:
         rows: RowKind = RowKind.IDS,
         hints: Hints | None = None,
         governors: Callable[..., tuple[Governor, Governor]] = of_target,
+        targets: anyio.Semaphore | None = None,
     ) -> None:
         self._registries = registries
         self._sink = sink
@@ -103,7 +105,7 @@ class Crawl:
         self._governors = governors
         self.regions = Unmatched(wanted.regions)
         self.repositories = Unmatched(wanted.repositories)
-        self._targets = anyio.Semaphore(limits.targets_at_once, fast_acquire=True)
+        self._targets = targets or anyio.Semaphore(limits.targets_at_once, fast_acquire=True)
 
     async def accounts(self, accounts: Iterable[Account]) -> None:
         """Crawl these accounts."""

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+from anyio import to_thread
 
 from crawler.ledger import Ledger
-from crawler.model import Result, RowKind
+from crawler.model import Account, Result, RowKind
 from crawler.runs.layout import make_run_id
+from crawler.shard import Held, Report
 from crawler.sinks import Sink
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
 from crawler.timeline import Timeline
+
+if TYPE_CHECKING:
+    from crawler.runs.documents import Claim
+
+Take = Callable[[Report], Awaitable[None]]
 
 
 class AlreadyPublished(Exception):
@@ -33,8 +42,21 @@ class Destination(Protocol):
         """See the class."""
         ...
 
+    @property
+    def claim(self) -> Claim | None:
+        """Under which others commit parts of this run; None where rows go to a stream."""
+        ...
+
     def taking(self) -> AbstractAsyncContextManager[Sink]:
         """Take rows while the body runs."""
+        ...
+
+    def gathering(self) -> AbstractAsyncContextManager[Take]:
+        """In place of `taking`: take reports of shards while the body runs, the rows of each all at once."""
+        ...
+
+    def held(self, account: Account) -> Iterable[Held]:
+        """What earlier attempts have committed of the registries that an account reads. After `recall`."""
         ...
 
     def keeping(self) -> AbstractAsyncContextManager[Send | None]:
@@ -66,12 +88,30 @@ class StreamDestination:
         self._output = output
         self._name = name
         self._rows = rows
+        self.claim: Claim | None = None
 
     @asynccontextmanager
     async def taking(self) -> AsyncGenerator[Sink]:
         """See `Destination`."""
         async with writing(self._output.write) as send:
             yield NdjsonSink(send, self._rows)
+
+    @asynccontextmanager
+    async def gathering(self) -> AsyncGenerator[Take]:
+        """See `Destination`."""
+        turn = anyio.Lock()
+
+        async def take(report: Report) -> None:
+            if report.rows:
+                with report.rows as rows:
+                    async with turn:
+                        await to_thread.run_sync(self._output.copy, rows, abandon_on_cancel=True)
+
+        yield take
+
+    def held(self, account: Account) -> Iterable[Held]:  # noqa: ARG002
+        """See `Destination`."""
+        return ()
 
     @asynccontextmanager
     async def keeping(self) -> AsyncGenerator[None]:

@@ -11,6 +11,7 @@ _WANT = {
     "report": "the page of a run",
     "emulator": "the emulator",
     "otel": "metrics and traces",
+    "ray": "a Ray cluster",
 }
 
 

@@ -5,7 +5,8 @@ A JSON file. Where it does not fit (corrupt, of a later version, of other accoun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from heapq import nlargest, nsmallest
@@ -14,7 +15,7 @@ from typing import Annotated, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from crawler.model import COMPLETE, Account, Result, RowKind, Target
+from crawler.model import COMPLETE, PUBLIC, Account, Result, RowKind, Target
 from crawler.pace import Quota
 
 VERSION = 1
@@ -180,6 +181,39 @@ class Hints:
         """How long the longest registry of an account takes, about; 0 where none is known to take long."""
         return self._by_account().get(account.account_id, 0.0)
 
+    def accounts(self) -> Mapping[str, float]:
+        """The accounts that are known to take long, by id, and their `seconds`."""
+        return {account_id: seconds for account_id, seconds in self._by_account().items() if seconds > 0}
+
+    def part(self, accounts: Iterable[Account]) -> dict[str, Memory]:
+        """What is known of the registries that these accounts read; see `Hints.of_part`."""
+        registries = dict.fromkeys(
+            registry_id
+            for account in accounts
+            for registry_id in (account.account_id, *account.registries, PUBLIC + account.account_id)
+        )
+        keys = (key for registry_id in registries for key in self._by_registry().get(registry_id, ()))
+        return {key: self._known[key] for key in keys if key in self._known}
+
+    @classmethod
+    def of_part(cls, known: Mapping[str, Memory], rows: RowKind) -> Self:
+        """Hints of which only this part is there."""
+        hints = cls(rows=rows)
+        hints._known = dict(known)
+        return hints
+
+    @property
+    def known(self) -> Mapping[str, Memory]:
+        """All that there is, by target."""
+        return self._known
+
+    def replace(self, before: Iterable[str], learned: Mapping[str, Memory]) -> None:
+        """Put what was learned elsewhere in place of the part that it began with."""
+        for key in before:
+            self._known.pop(key, None)
+        room = _MOST - len(self._known)
+        self._known.update(list(learned.items())[: max(room, 0)])
+
     def keep(self, target: Target, memory: Memory, *, whole: bool) -> None:
         """Remember a target, if there is something to remember; its pages, if it was crawled to its `whole` end."""
         key = _key(target)
@@ -219,6 +253,13 @@ class Hints:
             account = key.partition("/")[0]
             longest[account] = max(longest.get(account, 0.0), memory.seconds(self._rows))
         return longest
+
+    @cache  # noqa: B019 - one for each run
+    def _by_registry(self) -> Mapping[str, Sequence[str]]:
+        keys = defaultdict[str, list[str]](list)
+        for key in self._known:
+            keys[key.rpartition("/")[0]].append(key)
+        return keys
 
 
 def _place(key: str) -> tuple[str, str]:

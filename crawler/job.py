@@ -6,8 +6,7 @@ import gc
 import logging
 import math
 import os
-import resource
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +19,9 @@ from rich.console import Console
 
 from crawler import __version__, log_context
 from crawler.accounts import AccountsFile, read_accounts, selected
-from crawler.crawl import Crawl
+from crawler.crews import engine_of
+from crawler.cutting import Shares
+from crawler.descriptors import raise_descriptors
 from crawler.destination import AlreadyPublished, Destination, StreamDestination
 from crawler.engines.local import Stop
 from crawler.errors import CrawlError, Fatal
@@ -35,7 +36,7 @@ from crawler.sinks.writer import Send, writing
 from crawler.standard_error import LAST_WORDS, StandardError, unblocked
 from crawler.timeline import Watch
 from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
-from crawler.wiring import crawl_all, hints_of, registries_of, tell_unmatched
+from crawler.wiring import crawl_all, hints_of, tell_unmatched
 
 if TYPE_CHECKING:
     from crawler.telemetry import Telemetry
@@ -48,17 +49,22 @@ RATES_KEPT = 50
 
 def start(settings: Settings) -> int:
     """Run to the end and return the exit code. Raises `UsageError` before anything was asked of AWS."""
-    _raise_descriptors()
+    raise_descriptors()
     # Reading and opening may block (a terminal, a pipe without a reader). Out of the event loop, Ctrl-C ends that.
     settings.agree()
     everything, text = read_accounts(settings.accounts)
     file = selected(everything, settings.account, settings.account_tag)
     with ExitStack() as files:
+        if settings.engine:
+            from crawler.engines.ray_tasks import connected  # noqa: PLC0415  (its library is an extra, and heavy)
+
+            files.enter_context(connected(settings.address))
         # All are opened before the first request: what cannot be written shall not cost a night.
+        place: Callable[[Hints], AbstractAsyncContextManager[Destination]]
         if settings.publishes:
-            place = _place(settings, text, file)
+            place = partial(_place, settings, text, file)
         else:
-            place = _stream(settings, files.enter_context(Output(settings.output)))
+            place = partial(_stream, settings, files.enter_context(Output(settings.output)))
         ledger_file = files.enter_context(Output(settings.ledger)) if settings.ledger else None
         report_file = files.enter_context(Output(settings.report)) if settings.report else None
         shown = files.enter_context(unblocked())
@@ -71,40 +77,38 @@ def start(settings: Settings) -> int:
         return anyio.run(main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
 
 
-def _raise_descriptors() -> None:
-    """Ask for as many open files as the system allows: each connection is one, and 1,024 is a usual default."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems call no limit a number that they do not take back
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 @asynccontextmanager
-async def _stream(settings: Settings, output: Output) -> AsyncGenerator[Destination]:
+async def _stream(settings: Settings, output: Output, hints: Hints) -> AsyncGenerator[Destination]:  # noqa: ARG001
     yield StreamDestination(output, settings.output, settings.rows)
 
 
-def _place(settings: Settings, text: bytes, file: AccountsFile) -> AbstractAsyncContextManager[Destination]:
+def _place(
+    settings: Settings, text: bytes, file: AccountsFile, hints: Hints
+) -> AbstractAsyncContextManager[Destination]:
     from crawler.publication import Order, publication  # noqa: PLC0415  (its libraries are an extra, and heavy)
 
-    return publication(
-        Order(
-            output=settings.output,
-            format=settings.format or "parquet",
-            rows=settings.rows,
-            run_id=settings.run_id,
-            resume=settings.resume,
-            settings=settings.selecting(text, file),
-            iceberg=settings.iceberg,
-            delta=settings.delta,
-            publish_partial=settings.publish_partial,
-        )
+    order = Order(
+        output=settings.output,
+        format=settings.format or "parquet",
+        rows=settings.rows,
+        run_id=settings.run_id,
+        resume=settings.resume,
+        settings=settings.selecting(text, file),
+        iceberg=settings.iceberg,
+        delta=settings.delta,
+        publish_partial=settings.publish_partial,
     )
+    if settings.share is None:
+        return publication(order)
+    from crawler.shares import shared_publication  # noqa: PLC0415
+
+    return shared_publication(order, settings.share, Shares(settings.share[1], hints).plan, settings.tolerate)
 
 
 async def run(
     settings: Settings,
     file: AccountsFile,
-    place: AbstractAsyncContextManager[Destination],
+    place: Callable[[Hints], AbstractAsyncContextManager[Destination]],
     ledger_file: Output | None,
     report_file: Output | None,
     *,
@@ -113,7 +117,7 @@ async def run(
 ) -> int:
     """Crawl as `settings` say; publish the files; print the summary."""
     try:
-        async with hints as remembered, place as destination:
+        async with hints as remembered, place(remembered.hints) as destination:
             return await _run(settings, file, destination, ledger_file, report_file, hints=remembered, shown=shown)
     except AlreadyPublished as found:
         _say(str(found))
@@ -259,7 +263,14 @@ async def _crawl(
             # The ledger's writers outlive that of the rows: they have to tell how those ended.
             _lines(ledger_file) as to_file,
             destination.keeping() as to_store,
-            destination.taking() as sink,
+            engine_of(
+                settings,
+                destination,
+                accounts=len(file.accounts),
+                watch=watch,
+                hints=hints,
+                telemetry=telemetry,
+            ) as engine,
             progress(
                 ledger,
                 console,
@@ -267,27 +278,14 @@ async def _crawl(
                 expected=hints.expected,
                 quiet=settings.quiet,
             ),
-            registries_of(settings, ledger.warn) as registries,
         ):
-            named = log_context.watch(registries)
-            crawl = Crawl(
-                telemetry.watch(named) if telemetry else named,
-                sink,
-                ledger,
-                limits=settings.limits(),
-                policy=settings.policy(),
-                wanted=settings.filter(),
-                rows=settings.rows,
-                hints=hints,
-                governors=watch.governors,
-            )
             ledger.sends = [send for send in (to_file, to_store) if send]
             await destination.recall(ledger.record)
             ledger.recalled()
             async with watch.watching():
-                await stop.run(partial(crawl_all, crawl, ledger, settings, file))
-            if not stop.signal:
-                tell_unmatched(crawl, ledger, settings)
+                await stop.run(partial(crawl_all, engine, ledger, settings, file))
+            if not stop.signal and not settings.share:  # what one share does not match, another may
+                tell_unmatched(engine, ledger, settings)
     except (CrawlError, BaseExceptionGroup) as error:
         failure = fatal(error)
         if failure is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -48,6 +48,19 @@ class Totals:
         """Units of both kinds by outcome."""
         return self.targets + self.repositories
 
+    def add(self, other: Totals) -> None:
+        """Count in the sums of other units."""
+        self.targets += other.targets
+        self.repositories += other.repositories
+        self.listed += other.listed
+        self.rows += other.rows
+        self.pages += other.pages
+        self.requests += other.requests
+        self.throttled += other.throttled
+        self.restarts += other.restarts
+        self.stopped += other.stopped
+        self.accounts += other.accounts
+
 
 @dataclass(slots=True)
 class Failure:
@@ -74,14 +87,14 @@ class Ledger:
 
     A send takes a line whole, or nothing of it where it is cancelled. `tell` is called with each result, after it was
     counted and before its line is written. `running` are the units that have begun and not ended, by
-    the id of their chain.
+    the id of their chain; and those of each worker, as one.
     """
 
     def __init__(self, *sends: Send, tell: Callable[[Result], None] | None = None) -> None:
         self.sends: Sequence[Send] = sends
         self._listener = tell
         self.totals = Totals()
-        self.running: dict[int, Running] = {}
+        self.running: dict[Hashable, Running] = {}
         self.recalled_pages = self.recalled_rows = 0
         self._failures: dict[Hashable, Failure] = {}
         self.warnings: dict[str, list[str]] = {}
@@ -121,7 +134,7 @@ class Ledger:
         totals.requests += result.chain.attempts
         totals.throttled += result.chain.throttled
         totals.restarts += result.chain.restarts
-        if result.code in (INTERRUPTED, NOT_REACHED):
+        if _stopped(result):
             totals.stopped += 1
         elif result.outcome not in COMPLETE:
             self._keep(result)
@@ -132,6 +145,16 @@ class Ledger:
             text = line(result)
             for send in self.sends:
                 await _surely(send, text)
+
+    async def join(self, totals: Totals, lines: bytes, left: Iterable[Result]) -> None:
+        """Count in what another ledger has recorded: its sums and its lines; and, for the failures, what is `left`."""
+        self.totals.add(totals)
+        for result in left:
+            if result.outcome not in COMPLETE and not _stopped(result):
+                self._keep(result)
+        if lines:
+            for send in self.sends:
+                await _surely(send, lines)
 
     def _keep(self, result: Result) -> None:
         account = result.unit.account
@@ -150,6 +173,10 @@ class Ledger:
         """How many units leave something out that was not tolerated."""
         fine = COMPLETE | tolerated
         return sum(count for outcome, count in self.totals.outcomes().items() if outcome not in fine)
+
+
+def _stopped(result: Result) -> bool:
+    return result.code in (INTERRUPTED, NOT_REACHED)
 
 
 async def _surely(send: Send, text: bytes) -> None:

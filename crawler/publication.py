@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,17 +12,18 @@ from typing import Any, cast
 
 from crawler import __version__
 from crawler.aws.buckets import buckets
-from crawler.destination import AlreadyPublished
+from crawler.destination import AlreadyPublished, Take
 from crawler.errors import Fatal, UsageError
 from crawler.ledger import Ledger, fields
 from crawler.local_files import discard, local_file, told
-from crawler.model import Outcome, Result, RowKind
+from crawler.model import PUBLIC, Account, Outcome, Result, RowKind
 from crawler.runs import layout
-from crawler.runs.attempt import Published, begin, living
+from crawler.runs.attempt import Published, begin, join, living
 from crawler.runs.catalog import Cleaned, clean, newest_unfinished
 from crawler.runs.documents import Claim, Manifest
 from crawler.runs.journal import Journal
-from crawler.runs.publish import follow, merged, publish
+from crawler.runs.publish import follow, merged, publish, require_parts
+from crawler.shard import Held, Report
 from crawler.sinks import Sink
 from crawler.sinks.encoding import SCHEMA_VERSIONS, Encoding
 from crawler.sinks.formats import encoding_of
@@ -93,7 +94,7 @@ class Publication:
         self._tables = tables
         self._publish_partial = publish_partial
         self.manifest: Manifest | None = None
-        self._there = False
+        self._there = self._gathers = False
         self._store = store
         self._journal = journal
         self._encoding = cast("Encoding[object]", encoding_of(claim.format, claim.run, rows))
@@ -110,6 +111,23 @@ class Publication:
         sink = PartSink(self._encoding, self._journal)
         async with living(self._store, self.claim), sink.running():
             yield sink
+
+    @asynccontextmanager
+    async def gathering(self) -> AsyncGenerator[Take]:
+        """See `Destination`. Ends with `Fatal` once a newer attempt has the run."""
+        async with living(self._store, self.claim):
+            yield self.accept
+
+    async def accept(self, report: Report) -> None:
+        """Rest on what a shard has committed."""
+        self._gathers = True
+        if report.record:
+            self._journal.accept(report.record, report.parts)
+
+    def held(self, account: Account) -> Iterable[Held]:
+        """See `Destination`."""
+        registry_ids = dict.fromkeys((account.account_id, *account.registries, PUBLIC + account.account_id))
+        return self._journal.held_of(registry_ids)
 
     @asynccontextmanager
     async def keeping(self) -> AsyncGenerator[Send]:
@@ -140,6 +158,8 @@ class Publication:
         claim, journal = self.claim, self._journal
         path, timeline_path = layout.ledger(claim.run, claim.attempt), layout.timeline(claim.run, claim.attempt)
         async with living(self._store, claim):
+            if self._gathers:
+                await require_parts(self._store, claim, journal.parts)
             parts = await merged(self._store, journal, self._encoding)
             self._ledger_file.seek(0)
             await self._store.put(path, self._ledger_file)
@@ -205,12 +225,37 @@ async def publication(order: Order) -> AsyncGenerator[Publication]:
             await follow(store, found.manifest)
             await commit(store, found.manifest, tables, partial_too=order.publish_partial)
             raise AlreadyPublished(run_id, store.uri, found.manifest.status) from found
-        journal = Journal(store, claim)
-        publication = Publication(
-            store, claim, journal, partial(_tables, order), rows=order.rows, publish_partial=order.publish_partial
-        )
-        exits.callback(publication.close)
-        yield publication
+        yield exits.enter_context(closing(_publication(store, claim, order)))
+
+
+@asynccontextmanager
+async def joined(order: Order) -> AsyncGenerator[tuple[Store, Publication]]:
+    """A run that several begin together: see `runs.attempt.join`."""
+    if order.run_id is None:
+        raise UsageError("--shard needs --run-id: the same for all shares of a run")
+    layout.check_run_id(order.run_id)
+    async with opened(order.output) as store:
+        tables = await _tables(order)
+        await check(tables)
+        try:
+            claim = await join(store, order.run_id, order.format, order.settings)
+        except Published as found:
+            await follow(store, found.manifest)
+            await commit(store, found.manifest, tables, partial_too=order.publish_partial)
+            raise AlreadyPublished(order.run_id, store.uri, found.manifest.status) from found
+        with closing(_publication(store, claim, order)) as publication:
+            yield store, publication
+
+
+def _publication(store: Store, claim: Claim, order: Order) -> Publication:
+    return Publication(
+        store,
+        claim,
+        Journal(store, claim),
+        partial(_tables, order),
+        rows=order.rows,
+        publish_partial=order.publish_partial,
+    )
 
 
 async def _tables(order: Order) -> list[Table]:

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import Literal
 
 from crawler.accounts import AccountsFile
 from crawler.crawl import Limits
@@ -51,6 +52,12 @@ class Settings:
     attempts: int = 20
     page_timeout: float = 900.0
     target_timeout: float = 6 * 3600.0
+    workers: int | None = None
+    engine: str | None = None
+    address: str | None = None
+    shard: str | None = None
+    log_format: Literal["text", "json"] = "text"
+    verbose: int = 0
     otel: bool = False
     quiet: bool = False
 
@@ -132,6 +139,7 @@ class Settings:
     def agree(self) -> None:
         """Refuse options that do not go together. Raises `UsageError`."""
         self._keep_apart()
+        self._one_way_to_crawl()
         if self.hints and self.hints.startswith("s3://") and not all(self.hints[5:].partition("/")[::2]):
             raise UsageError(f"--hints {self.hints}: name an object, as in s3://bucket/prefix/hints.json")
         if self.run_id is not None and self.resume:
@@ -151,6 +159,31 @@ class Settings:
                 raise UsageError(
                     f"{option} is for runs that are published: --output DIR/ (with a slash at its end), or s3://…"
                 )
+
+    @property
+    def share(self) -> tuple[int, int] | None:
+        """Which of how many shares of the accounts is crawled, None for all of them. Raises `UsageError`."""
+        if self.shard is None:
+            return None
+        number, slash, shares = self.shard.partition("/")
+        if not (slash and number.isdecimal() and shares.isdecimal() and 1 <= int(number) <= int(shares)):
+            raise UsageError(f"shard {self.shard}: write I/N, as in 3/8, from 1/N to N/N")
+        return int(number), int(shares)
+
+    def _one_way_to_crawl(self) -> None:
+        """Refuse options for several processes that do not go together. Raises `UsageError`."""
+        ways = {"--workers": self.workers, "--engine": self.engine, "shard": self.share}
+        several = [name for name, given in ways.items() if given]
+        if len(several) > 1:
+            raise UsageError(f"{' and '.join(several)}: choose one of them")
+        if several and self.otel:
+            raise UsageError(f"--otel is for one process: leave it out, or {several[0]}")
+        if self.address is not None and not self.engine:
+            raise UsageError("--address is that of --engine ray: add it")
+        if self.engine and not self.publishes:
+            raise UsageError("--engine ray publishes: other machines need an --output that they share, s3://… or DIR/")
+        if self.share and not (self.publishes and self.run_id):
+            raise UsageError("shard I/N needs --run-id and --output s3://… or DIR/, the same for all shares of a run")
 
     def _keep_apart(self) -> None:
         """Refuse names that would have one file overwrite another. Raises `UsageError`."""

@@ -46,7 +46,8 @@ def verdict_of(
             left = destination.left_behind()
             rest = f"; {left}" if left else ""
         return "interrupted", 128 + stop.signal, f"{stop.signal.name} received{rest}"
-    if nothing := _nothing_matches(settings, ledger):
+    # A share may well have no account, or none of what is asked for.
+    if not settings.share and (nothing := _nothing_matches(settings, ledger)):
         return "failed", USAGE, nothing
     if missing := ledger.incomplete(settings.tolerate):
         return "incomplete", INCOMPLETE, f"{_units(missing)} missing, exit code {INCOMPLETE}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crawler.accounts import AccountsFile, Selection
 from crawler.aws import AwsRegistries
-from crawler.crawl import Crawl
+from crawler.engines import Engine
 from crawler.extras import need
 from crawler.hints import MAX_BYTES
 from crawler.hints_file import HintsFile, estate, local_hints, local_text, stored_hints
@@ -44,6 +44,8 @@ async def hints_of(settings: Settings, everything: AccountsFile) -> AsyncGenerat
     name, known = settings.hints, (estate(everything), settings.selection(), settings.rows)
     if name is None:
         yield HintsFile("", None, *known)
+    elif settings.share:  # one of many, who would overwrite each other's
+        yield HintsFile(name, await hints_text(name), *known)
     elif name.startswith("s3://"):
         async with _bucket_of(name) as (store, key):
             yield await stored_hints(store, key, *known)
@@ -70,7 +72,7 @@ async def _bucket_of(name: str) -> AsyncGenerator[tuple[Store, str]]:
         yield store, key
 
 
-async def crawl_all(crawl: Crawl, ledger: Ledger, settings: Settings, file: AccountsFile) -> None:
+async def crawl_all(crawl: Engine, ledger: Ledger, settings: Settings, file: AccountsFile) -> None:
     """Crawl the accounts of the file, or those of its organization that are selected."""
     if not file.organization:
         await crawl.accounts(file.accounts)
@@ -88,7 +90,7 @@ async def crawl_all(crawl: Crawl, ledger: Ledger, settings: Settings, file: Acco
         await ledger.record(Result(Unit(), Outcome.FAILED, "SelectorUnmatched", message))
 
 
-def tell_unmatched(crawl: Crawl, ledger: Ledger, settings: Settings) -> None:
+def tell_unmatched(crawl: Engine, ledger: Ledger, settings: Settings) -> None:
     """Warn of what matched nothing, beside what did. Where nothing matched at all, that is the verdict."""
     for given, left, text in (
         (settings.region, crawl.regions, "--region matches no region of these accounts"),

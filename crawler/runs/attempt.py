@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -42,12 +42,37 @@ async def begin(store: Store, run_id: str, format: str, settings: Mapping[str, A
     started = now.isoformat(timespec="seconds")
     owner = {**owners.ourselves(), "nonce": secrets.token_hex(8)}
     ours = await _claimed(store, Claim(run_id, 1, now.date().isoformat(), format, started, started, owner, settings))
-    path = layout.claim(run_id, ours.attempt)
+    await _require_conditions(store, layout.claim(run_id, ours.attempt))
+    return ours
+
+
+async def join(store: Store, run_id: str, format: str, settings: Mapping[str, Any]) -> Claim:  # noqa: A002  (see begin)
+    """Begin the run, or be one of those who are at it: several may, each with shards of its own.
+
+    Raises `Published`; or `UsageError` where the run was begun with other settings, or by a process on its own.
+    """
+    where = store.uri_of(layout.run_folder(run_id))
+    if manifest := await read_manifest(store, run_id):
+        _same_settings(where, manifest.settings, settings, manifest.format, format)
+        raise Published(manifest)
+    now = datetime.now(UTC)
+    started = now.isoformat(timespec="seconds")
+    first = Claim(run_id, 1, now.date().isoformat(), format, started, started, owners.ourselves(), settings)
+    there = await newest(store, run_id)
+    if there is None:
+        with suppress(Exists):
+            await store.create(layout.claim(run_id, 1), first.encode())
+        await _require_conditions(store, layout.claim(run_id, 1))
+        there = await newest(store, run_id) or first
+    _same_settings(where, there.settings, settings, there.format, format)
+    return there
+
+
+async def _require_conditions(store: Store, path: str) -> None:
     if not await store.refuses_to_replace(path):
         raise UsageError(
             f"{store.uri}: this server ignores If-None-Match, so nothing could keep two runs apart: use another one"
         )
-    return ours
 
 
 async def _claimed(store: Store, first: Claim) -> Claim:

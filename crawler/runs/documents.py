@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from crawler.errors import UsageError
 from crawler.model import OTHERS, RowKind
-from crawler.rows import from_json
+from crawler.rows import from_json, to_line
 from crawler.runs.layout import VERSION
 from crawler.sinks.parts import Part
 from crawler.timeline import Timeline
@@ -119,20 +119,23 @@ class Manifest:
 class Record:
     """These parts hold these units whole: a line of its own each in the file, after a first line for the rest.
 
-    `units` are lines of the ledger.
+    `units` are lines of the ledger. The record of a shard also says, in `rest`, what else came of it.
     """
 
     run: str
     attempt: int
     parts: Sequence[Part]
     units: Sequence[bytes]
+    rest: Mapping[str, Any] | None = None
     version: int = VERSION
 
     def encode(self) -> bytes:
         """As NDJSON."""
-        head = {"version": self.version, "run": self.run, "attempt": self.attempt}
-        parts = [asdict(part) for part in self.parts]
-        return orjson.dumps({**head, "parts": parts}, option=orjson.OPT_APPEND_NEWLINE) + b"".join(self.units)
+        head: dict[str, Any] = {"version": self.version, "run": self.run, "attempt": self.attempt}
+        head["parts"] = [asdict(part) for part in self.parts]
+        if self.rest is not None:
+            head["rest"] = self.rest
+        return to_line(head) + b"".join(self.units)
 
     @classmethod
     def decode(cls, where: str, data: bytes) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 
@@ -14,6 +14,7 @@ from crawler.model import Result
 from crawler.runs import layout
 from crawler.runs.attempt import require_ours
 from crawler.runs.documents import Claim, Record
+from crawler.shard import Held
 from crawler.sinks.parts import Part
 from crawler.sinks.spool import PartFile
 from crawler.store import Store
@@ -64,6 +65,28 @@ class Journal:
         key = _key(registry_id, region, repository)
         with _told():
             return self._held.execute("SELECT 1 FROM held WHERE unit = ?", (key,)).fetchone() is not None
+
+    def held_of(self, registry_ids: Iterable[str]) -> Iterator[Held]:
+        """What is held of these registries; nothing below a target that is held as a whole."""
+        if not self.claim.base:
+            return
+        for registry_id in registry_ids:
+            first, last = f"{registry_id}/".encode(), f"{registry_id}0".encode()  # the digit that follows the slash
+            whole: set[str] = set()
+            within = "SELECT unit FROM held WHERE unit >= ? AND unit < ? ORDER BY 1"
+            with _told():
+                keys: list[tuple[bytes]] = self._held.execute(within, (first, last)).fetchall()
+            for (key,) in keys:
+                region, _, repository = key[len(first) :].decode("utf-8", "surrogatepass").partition("/")
+                if not repository:  # before its repositories, in the order of keys
+                    whole.add(region)
+                if not repository or region not in whole:
+                    yield registry_id, region, repository or None
+
+    def accept(self, record: str, parts: Sequence[Part]) -> None:
+        """Rest on what was committed by somebody else, for this attempt."""
+        self.records.append(record)
+        self.parts.extend(parts)
 
     async def upload(self, file: PartFile) -> Part:
         """See `sinks.parts.Journal`. The name is this attempt's alone."""

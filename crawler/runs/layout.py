@@ -60,7 +60,7 @@ def records(run_id: str) -> str:
 
 
 def record(run_id: str, attempt: int, number: int) -> str:
-    """One record; names sort in the order in which they were written."""
+    """One record; those of one process sort in the order in which they were written, those of shards by shard."""
     return f"{records(run_id)}{attempt:05}-{number:06}.ndjson"
 
 
@@ -87,6 +87,15 @@ def data(run_id: str, date: str) -> str:
 def part(run_id: str, date: str, attempt: int, number: int, suffix: str) -> str:
     """One part; no two attempts use the same name."""
     return f"{data(run_id, date)}part-{attempt:05}-{number:06}{suffix}"
+
+
+def part_of_shard(run_id: str, date: str, attempt: int, piece: tuple[int, str, int], suffix: str) -> str:
+    """One part of a shard. `piece`: the shard, a nonce of whoever crawls it, and how many parts it has by then.
+
+    No two that crawl a shard use the same name.
+    """
+    shard, nonce, number = piece
+    return f"{data(run_id, date)}part-{attempt:05}-{shard:06}-{nonce}-{number:06}{suffix}"
 
 
 def success(run_id: str, date: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from typing import IO
 
 from anyio import to_thread
@@ -13,7 +13,7 @@ from crawler.errors import Fatal
 from crawler.local_files import discard, local_file, told
 from crawler.runs import layout
 from crawler.runs.attempt import read_manifest, require_ours
-from crawler.runs.documents import Manifest
+from crawler.runs.documents import Claim, Manifest
 from crawler.runs.journal import Journal
 from crawler.sinks.encoding import Encoding
 from crawler.sinks.parts import Part
@@ -24,6 +24,19 @@ logger = logging.getLogger(__name__)
 
 #: Parts that are smaller are merged, into parts that are not larger.
 SMALL_BYTES, MERGED_BYTES = 64 << 20, 128 << 20
+
+
+async def require_parts(store: Store, claim: Claim, parts: Sequence[Part]) -> None:
+    """Raise `Fatal` unless all these parts are there, as long as they should be: others say that they put them."""
+    async with aclosing(store.list(layout.data(claim.run, claim.date))) as entries:
+        sizes = {entry.path: entry.size async for entry in entries}
+    for part in parts:
+        if sizes.get(part.path) != part.bytes:
+            raise Fatal(
+                "PartMissing",
+                f"{store.uri_of(part.path)}: a worker says that it put it there, with {part.bytes:,} bytes: is "
+                "--output the same place for all machines?",
+            )
 
 
 async def merged(store: Store, journal: Journal, encoding: Encoding[object]) -> list[Part]:

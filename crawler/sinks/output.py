@@ -9,12 +9,15 @@ import select
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from crawler.errors import Fatal, ReaderGone, UsageError
+from crawler.local_files import told
 
 #: The files name internal systems: theirs is nobody's business but the owner's.
 _MODE = 0o600
+
+_BLOCK = 1 << 20
 
 
 class Output:
@@ -85,6 +88,17 @@ class Output:
         except OSError as error:
             self._failed = self._failure(error)
             raise self._failed from error
+
+    def copy(self, file: IO[bytes]) -> None:
+        """Write all that a file holds, from its beginning."""
+        with told():
+            file.seek(0)
+        while True:
+            with told():
+                block = file.read(_BLOCK)
+            if not block:
+                return
+            self.write(block)
 
     def publish(self) -> None:
         """Let the file appear under its name, with all that was written. Nothing to do for a stream.

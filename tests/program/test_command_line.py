@@ -89,6 +89,11 @@ def test_without_its_environment_it_says_what_to_do(monkeypatch: pytest.MonkeyPa
         (["--accounts", "one.yaml", "--report", "-"], "standard output is for the rows"),
         (["--accounts", "one.yaml", "--output", "nowhere/rows"], "nowhere/rows: cannot be written"),
         (["--accounts", "one.yaml", "--ledger", "."], ".: cannot be written: Is a directory"),
+        (["--accounts", "one.yaml", "--workers", "0"], "--workers"),
+        (
+            ["shard", "0/4", "--accounts", "one.yaml", "--output", "x/", "--run-id", "r"],
+            "shard 0/4: write I/N, as in 3/8",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_said_before_any_request(program: Program, arguments: list[str], said: str) -> None:

@@ -1,0 +1,114 @@
+"""What 1,000, 10,000 and 100,000 accounts need: computed from the measured rates and the simulated company.
+
+Nothing here is measured anew. The work is that of `estate.Skewed`, the company that `simulate` crawls; what a process
+can do is what `results.json` says of this machine; the rest are the assumptions below, each of which is an option.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from benchmarks.estate import Skewed
+from benchmarks.report import table
+from crawler.model import Account, Target
+
+ACCOUNTS = (1_000, 10_000, 100_000)
+
+#: Requests a second that AWS publishes: crawler/aws/rates.py names the pages. ListAccounts has 20 accounts a page.
+_ASSUME_ROLE, _LIST_ACCOUNTS, _PAGE = 600.0, 8.0, 20
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What is neither measured nor simulated. `price` in dollars for an hour of one core, storage and traffic apart."""
+
+    price: float = 0.05
+    efficiency: float = 0.8  # of each process beside others: the goal of `workers`, 1.6 times with two
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of CPU for a target, and for each of its further requests; bytes of a process; seconds to start one."""
+
+    target: float
+    request: float
+    rss: int
+    startup: float
+
+    @classmethod
+    def read(cls, path: Path) -> Measured:
+        """From the file that the benchmarks keep."""
+        works: dict[str, Any] = json.loads(path.read_text())["works"]
+        small = next(each for each in works["small"]["clients"] if each["name"] == "crawler")
+        targets = next(each for each in works["targets"]["clients"] if each["name"] == "crawler")
+        return cls(1 / targets["cpu_rate"], 1 / small["cpu_rate"], works["memory-targets"]["rss"], targets["startup"])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do: `slowest` is how long the longest of all registries takes, whoever crawls it."""
+
+    accounts: int
+    targets: int
+    pages: int
+    slowest: float
+
+    @classmethod
+    def of(cls, skewed: Skewed) -> Work:
+        """Walk over the whole company."""
+        pages = targets = 0
+        slowest = 0.0
+        for account in skewed.all():
+            for region in account.regions:
+                place = skewed.place(Target(Account(account.account_id), region, account.account_id))
+                targets += 1
+                pages += place.pages
+                if place.bucket:
+                    chain = max(place.chains) * place.latency
+                    slowest = max(slowest, place.bucket.bound(place.pages), chain)
+        return cls(skewed.accounts, targets, pages, slowest)
+
+
+def row(work: Work, measured: Measured, assumed: Assumed, ratio: float) -> list[str]:
+    """One line of the table."""
+    cpu = work.targets * measured.target + work.pages * measured.request
+    # What no number of processes makes shorter; `ratio` is how near to such a bound the simulated crawl came.
+    listing = work.accounts / _PAGE / _LIST_ACCOUNTS
+    keys = work.accounts / _ASSUME_ROLE
+    floor = max(work.slowest, listing, keys) * ratio
+    processes = max(1, ceil(cpu / (floor * assumed.efficiency)))
+    alone = max(floor, cpu) + measured.startup
+    seconds = max(floor, cpu / (processes * (assumed.efficiency if processes > 1 else 1.0))) + measured.startup
+    dollars = seconds / 3600 * processes * assumed.price
+    return [
+        f"{work.accounts:,}",
+        f"{work.targets:,}",
+        f"{work.targets + work.pages:,}",
+        f"{work.accounts:,}",
+        f"{cpu / 60:,.1f}",
+        f"{alone / 60:,.1f}",
+        str(processes),
+        f"{processes * measured.rss / 1e6:,.0f}",
+        f"{seconds / 60:,.1f}",
+        f"{dollars:,.2f}",
+    ]
+
+
+def compute(results: Path, *, quick: bool, assumed: Assumed | None = None) -> str:
+    """The table, as it stands in the docs."""
+    assumed = assumed or Assumed()
+    measured = Measured.read(results)
+    ratio = float(json.loads(results.read_text())["works"]["simulate"]["estate"]["ratio"])
+    headings = [
+        "accounts", "targets", "ECR requests", "AssumeRole", "CPU min", "min, one process",
+        "processes", "MB in all", "min", "$ a run",
+    ]  # fmt: skip
+    rows = [
+        row(Work.of(Skewed(accounts=accounts)), measured, assumed, ratio)
+        for accounts in ((20, 40) if quick else ACCOUNTS)
+    ]
+    return table(headings, rows)

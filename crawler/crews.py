@@ -1,0 +1,126 @@
+"""Who crawls, as the settings say: this process, or several."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from crawler import log_context
+from crawler.crawl import Crawl
+from crawler.cutting import Shares, size_of
+from crawler.destination import Destination
+from crawler.engines import Crew, Engine
+from crawler.engines.dispatch import Dispatch
+from crawler.engines.processes import Processes
+from crawler.hints import Hints
+from crawler.ledger import Ledger, Running
+from crawler.model import Account, Chain, Organization, Unit
+from crawler.settings import Settings
+from crawler.shard_crawl import Assignment, crawl_alone
+from crawler.timeline import Watch
+from crawler.wiring import registries_of
+
+if TYPE_CHECKING:
+    from crawler.telemetry import Telemetry
+
+#: Shards that one worker has at a time, at least and at most. Each may hold a row group of a part in memory.
+_FEWEST, _MOST = 2, 8
+
+
+@asynccontextmanager
+async def engine_of(
+    settings: Settings,
+    destination: Destination,
+    *,
+    accounts: int,
+    watch: Watch,
+    hints: Hints,
+    telemetry: Telemetry | None,
+) -> AsyncGenerator[Engine]:
+    """The engine that the settings ask for, at work. `accounts` is how many there are, 0 if that is not known yet."""
+    ledger = watch.ledger
+    if settings.workers is None and settings.engine is None:
+        async with destination.taking() as sink, registries_of(settings, ledger.warn) as registries:
+            named = log_context.watch(registries)
+            crawl = Crawl(
+                telemetry.watch(named) if telemetry else named,
+                sink,
+                ledger,
+                limits=settings.limits(),
+                policy=settings.policy(),
+                wanted=settings.filter(),
+                rows=settings.rows,
+                hints=hints,
+                governors=watch.governors,
+            )
+            yield _Share(crawl, *settings.share, hints) if settings.share else crawl
+        return
+    async with (
+        destination.gathering() as take,
+        registries_of(settings, ledger.warn) as registries,
+        _crew(settings, accounts, destination, ledger) as crew,
+        Dispatch(
+            crew,
+            ledger,
+            hints,
+            take=take,
+            held=destination.held,
+            members=log_context.watch(registries).members,
+            wanted=settings.filter(),
+        ).running() as dispatch,
+    ):
+        yield dispatch
+
+
+class _Share:
+    """An engine that crawls one share of the accounts."""
+
+    def __init__(self, engine: Engine, number: int, shares: int, hints: Hints) -> None:
+        self._engine = engine
+        self._number = number
+        self._shares = Shares(shares, hints)
+        self.regions, self.repositories = engine.regions, engine.repositories
+
+    async def accounts(self, accounts: Iterable[Account]) -> None:
+        """See `Engine`."""
+        await self._engine.accounts(account for account in accounts if self._ours(account))
+
+    async def organization(self, organization: Organization, selects: Callable[[Account], bool]) -> None:
+        """See `Engine`."""
+        # `selects` first: it takes note of what was selected, whoever crawls it.
+        await self._engine.organization(organization, lambda account: selects(account) and self._ours(account))
+
+    def _ours(self, account: Account) -> bool:
+        return self._shares.of(account) == self._number
+
+
+def _crew(
+    settings: Settings, accounts: int, destination: Destination, ledger: Ledger
+) -> AbstractAsyncContextManager[Crew]:
+    log = (settings.log_format, settings.verbose)
+    workers = settings.workers
+    if workers is None:
+        from crawler.engines.ray_tasks import Cluster  # noqa: PLC0415  (its library is an extra, and heavy)
+
+        return Cluster(crawl_alone, Assignment(settings, destination.run_id, destination.claim, 1, log)).running()
+
+    def pulse(worker: str, chain: Chain | None) -> None:
+        if chain is None:
+            ledger.running.pop(worker, None)
+        else:
+            ledger.running[worker] = Running(Unit(), chain, anyio.current_time())
+
+    each = shards_of_each(settings.targets_at_once, accounts, workers)
+    assignment = Assignment(settings, destination.run_id, destination.claim, each, log)
+    return Processes(assignment, workers=workers, each=each, pulse=pulse).running()
+
+
+def shards_of_each(targets_at_once: int, accounts: int, workers: int) -> int:
+    """How many shards a worker has at a time: enough to keep it busy, and few enough for others to take over."""
+    size = size_of(accounts, workers)
+    to_be_busy = -(-targets_at_once // size)
+    to_be_fair = -(-accounts // (4 * workers * size)) if accounts else _MOST
+    return max(_FEWEST, min(to_be_busy, to_be_fair, _MOST))

@@ -1,0 +1,108 @@
+"""What a shard commits: its parts under names that nobody else uses, and one record, which only one can create."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import count
+from typing import Any
+
+from crawler.hints import Memory
+from crawler.ledger import Ledger, parse
+from crawler.model import Result
+from crawler.pace import Quota
+from crawler.runs import layout
+from crawler.runs.attempt import require_ours
+from crawler.runs.documents import Claim, Record
+from crawler.shard import Held, Report
+from crawler.sinks.parts import Part
+from crawler.sinks.spool import PartFile
+from crawler.store import Exists, Store
+
+
+class ShardJournal:
+    """See `sinks.parts.Journal`. What it was told to commit counts once `seal` has put the record of the shard.
+
+    Not a record for each checkpoint, as one process has them: whoever was held for lost may still be at work, and then
+    two would each have committed a half.
+    """
+
+    def __init__(self, store: Store, claim: Claim, number: int, held: Iterable[Held]) -> None:
+        self.results: list[Result] = []
+        self._store = store
+        self._claim = claim
+        self._number = number
+        self._held = frozenset(held)
+        self._parts: list[Part] = []
+        self._nonce = secrets.token_hex(4)
+        self._part_numbers = count(1)
+
+    def holds(self, registry_id: str, region: str, repository: str | None) -> bool:
+        """See `sinks.parts.Journal`."""
+        return (registry_id, region, repository) in self._held
+
+    async def upload(self, file: PartFile) -> Part:
+        """See `sinks.parts.Journal`. The name is that of whoever crawls the shard this time."""
+        claim, number = self._claim, next(self._part_numbers)
+        piece = self._number, self._nonce, number
+        path = layout.part_of_shard(claim.run, claim.date, claim.attempt, piece, file.suffix)
+        await self._store.put(path, file.reader())
+        return Part(path, file.rows, file.size, file.sha256)
+
+    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:
+        """See `sinks.parts.Journal`."""
+        self._parts += parts
+        self.results += results
+
+    async def seal(self, report: Report) -> Report:
+        """Put the record. Returns the report of whoever was first to do so, which is this one most often."""
+        claim = self._claim
+        path = layout.record(claim.run, claim.attempt, self._number)
+        record = Record(claim.run, claim.attempt, self._parts, report.units.splitlines(keepends=True), _rest(report))
+        await require_ours(self._store, claim)
+        try:
+            await self._store.create(path, record.encode())
+        except Exists:
+            return await read_report(self._store, path, self._number)
+        report.parts, report.record = self._parts, path
+        return report
+
+
+async def read_report(store: Store, path: str, number: int) -> Report:
+    """What the record of a shard says. Raises `UsageError` for one that is damaged."""
+    record = Record.decode(store.uri_of(path), await store.read(path) or b"")
+    rest: Mapping[str, Any] = record.rest or {}
+    left = "".join(rest.get("left", ())).encode("ascii")
+    ledger = Ledger()
+    for each in (*record.units, *left.splitlines()):
+        await ledger.record(parse(each))
+    ledger.totals.accounts = int(rest.get("accounts", 0))
+    return Report(
+        number,
+        b"".join(record.units),
+        left,
+        ledger.totals,
+        frozenset(rest.get("regions", ())),
+        frozenset(rest.get("repositories", ())),
+        [(message, where) for message, where in rest.get("warnings", ())],
+        {key: _memory(memory) for key, memory in rest.get("learned", {}).items()},
+        record.parts,
+        path,
+    )
+
+
+def _rest(report: Report) -> dict[str, Any]:
+    return {
+        "left": report.left.decode("ascii").splitlines(keepends=True),
+        "accounts": report.totals.accounts,
+        "regions": sorted(report.regions),
+        "repositories": sorted(report.repositories),
+        "warnings": list(report.warnings),
+        "learned": {key: asdict(memory) for key, memory in report.learned.items()},
+    }
+
+
+def _memory(known: Mapping[str, Any]) -> Memory:
+    rates = {operation: Quota(rate["rate"], rate["burst"]) for operation, rate in known["rates"].items()}
+    return Memory(rates, dict(known["repositories"]), known["pages"])

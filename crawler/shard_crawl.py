@@ -1,0 +1,226 @@
+"""The one function that crawls a shard, wherever that is: a `Crawl` with the registries and the sinks of every run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from crawler import log_context, logs
+from crawler.crawl import Crawl
+from crawler.descriptors import raise_descriptors
+from crawler.errors import Fatal, UsageError
+from crawler.hints import Hints
+from crawler.ledger import Ledger, line
+from crawler.local_files import discard, local_file, told
+from crawler.model import COMPLETE, Chain, Result, RowKind
+from crawler.registry import Registries
+from crawler.settings import Settings
+from crawler.shard import Report, Shard
+from crawler.sinks import Sink
+from crawler.sinks.ndjson import NdjsonSink
+from crawler.sinks.writer import writing
+from crawler.verdict import fatal
+from crawler.wiring import registries_of
+
+if TYPE_CHECKING:
+    from crawler.runs.documents import Claim
+    from crawler.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What whoever crawls shards must know, whatever the shard. It holds no keys: each finds its own.
+
+    Under `claim` the shards of a run are committed; without one, their rows go to a stream. `each` shards are crawled
+    at a time. `log` are format and verbosity.
+    """
+
+    settings: Settings
+    run_id: str
+    claim: Claim | None
+    each: int
+    log: tuple[logs.LogFormat, int]
+
+
+class _Place(Protocol):
+    """Where the rows of one shard go. `finish` says so in the report, once `taking` has ended."""
+
+    def taking(self) -> AbstractAsyncContextManager[Sink]: ...
+
+    async def finish(self, report: Report, results: Sequence[Result]) -> Report: ...
+
+    def discard(self) -> None: ...
+
+
+class Workplace:
+    """Where shards are crawled: one pool of connections and one set of identities. Made by `workplace`."""
+
+    def __init__(self, assignment: Assignment, registries: Registries, store: Store | None) -> None:
+        self.warnings: list[tuple[str, str]] = []
+        self._assignment = assignment
+        self._registries = registries
+        self._store = store
+        self._targets = anyio.Semaphore(assignment.settings.targets_at_once, fast_acquire=True)
+        self._ledgers: list[Ledger] = []
+
+    async def crawl_shard(self, shard: Shard, work: anyio.CancelScope) -> Report:
+        """Crawl the shard; where `work` is cancelled, what came of it until then.
+
+        Raises `Fatal` for what no other shard would survive either.
+        """
+        settings, place = self._assignment.settings, self._place(shard)
+        results: list[Result] = []
+        ledger = Ledger(tell=results.append)
+        hints = Hints.of_part(shard.known, settings.rows)
+        self._ledgers.append(ledger)
+        try:
+            async with place.taking() as sink:
+                crawl = Crawl(
+                    log_context.watch(self._registries),
+                    sink,
+                    ledger,
+                    limits=settings.limits(),
+                    policy=settings.policy(),
+                    wanted=settings.filter(),
+                    rows=settings.rows,
+                    hints=hints,
+                    targets=self._targets,
+                )
+                with work:
+                    await crawl.accounts(shard.accounts)
+            report = Report(shard.number, b"", b"", ledger.totals)
+            report.regions, report.repositories = frozenset(crawl.regions.globs), frozenset(crawl.repositories.globs)
+            report.warnings, self.warnings[:] = tuple(self.warnings), ()
+            report.learned = hints.known
+            return await place.finish(report, results)
+        except BaseException:
+            place.discard()
+            raise
+        finally:
+            self._ledgers.remove(ledger)
+
+    def _place(self, shard: Shard) -> _Place:
+        assignment = self._assignment
+        if self._store is None or assignment.claim is None:
+            return _File(assignment.settings.rows)
+        return _Parts(self._store, assignment.claim, shard, assignment.settings.rows, assignment.each)
+
+    def under_way(self) -> Chain:
+        """Sums of the shards that have not ended."""
+        sums = Chain()
+        for ledger in self._ledgers:
+            running = list(ledger.under_way())
+            sums.pages += ledger.totals.pages + sum(chain.pages for chain in running)
+            sums.items += ledger.totals.rows
+            sums.attempts += ledger.totals.requests + sum(chain.attempts for chain in running)
+            sums.throttled += ledger.totals.throttled + sum(chain.throttled for chain in running)
+        return sums
+
+
+@asynccontextmanager
+async def workplace(assignment: Assignment) -> AsyncGenerator[Workplace]:
+    """Open what all shards need. Raises `Fatal` or `UsageError` where the store cannot be used from here."""
+    warnings: list[tuple[str, str]] = []
+    async with AsyncExitStack() as exits:
+        store = None
+        if assignment.claim is not None:
+            from crawler.publication import opened  # noqa: PLC0415  (its libraries are an extra, and heavy)
+
+            store = await exits.enter_async_context(opened(assignment.settings.output))
+        registries = await exits.enter_async_context(
+            registries_of(assignment.settings, lambda message, where: warnings.append((message, where)))
+        )
+        log_context.begin(assignment.run_id)
+        place = Workplace(assignment, registries, store)
+        place.warnings = warnings
+        yield place
+
+
+def crawl_alone(assignment: Assignment, shard: Shard) -> Report | Fatal:
+    """Crawl one shard in a process that has nothing else to do. What no shard would survive is returned as it is."""
+    raise_descriptors()
+    logs.configure(*assignment.log)
+
+    async def main() -> Report:
+        async with workplace(assignment) as place:
+            return await place.crawl_shard(shard, anyio.CancelScope())
+
+    try:
+        return anyio.run(main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+    except (Exception, BaseExceptionGroup) as error:
+        failure = told_as(error)
+        if failure is None:
+            raise
+        return failure
+
+
+def told_as(error: BaseException) -> Fatal | None:
+    """What a worker tells of an error that ends it, None if it is a bug."""
+    return Fatal("WorkerFailed", str(error)) if isinstance(error, UsageError) else fatal(error)
+
+
+class _File:
+    """Rows for a stream: in a local file without a name, since a shard that is lost must leave none behind."""
+
+    def __init__(self, rows: RowKind) -> None:
+        self._rows = rows
+        self._file = local_file()
+
+    @asynccontextmanager
+    async def taking(self) -> AsyncGenerator[Sink]:
+        def write(data: bytes) -> None:
+            with told():
+                self._file.write(data)
+
+        async with writing(write) as send:
+            yield NdjsonSink(send, self._rows)
+
+    async def finish(self, report: Report, results: Sequence[Result]) -> Report:
+        with told():
+            self._file.flush()
+        report.units, report.left = _lines([result for result in results if result.outcome in COMPLETE], results)
+        report.rows = self._file
+        return report
+
+    def discard(self) -> None:
+        discard(self._file)
+
+
+class _Parts:
+    """Rows for a store, in parts that count once the record of the shard is there."""
+
+    def __init__(self, store: Store, claim: Claim, shard: Shard, rows: RowKind, each: int) -> None:
+        from crawler.runs.shards import ShardJournal  # noqa: PLC0415  (their libraries are an extra, and heavy)
+        from crawler.sinks.formats import encoding_of  # noqa: PLC0415
+        from crawler.sinks.parts import PartSink, Sizes  # noqa: PLC0415
+
+        sizes = Sizes()
+        # A part ends when it is full, and not before: nothing of it counts until all of the shard does.
+        sizes = replace(
+            sizes, memory=sizes.memory // each, waiting=sizes.waiting // each, seconds=float("inf"), share=0.0
+        )
+        self._journal = ShardJournal(store, claim, shard.number, shard.held)
+        self._sink = PartSink(encoding_of(claim.format, claim.run, rows), self._journal, sizes)
+
+    @asynccontextmanager
+    async def taking(self) -> AsyncGenerator[Sink]:
+        async with self._sink.running():
+            yield self._sink
+
+    async def finish(self, report: Report, results: Sequence[Result]) -> Report:
+        report.units, report.left = _lines(self._journal.results, results)
+        return await self._journal.seal(report)
+
+    def discard(self) -> None:
+        """Its parts are named by no record: `crawler clean`, or the publication, removes them."""
+
+
+def _lines(whole: Sequence[Result], results: Sequence[Result]) -> tuple[bytes, bytes]:
+    """The ledger of a shard, as `Report` has it: what is whole, and the rest."""
+    known = {id(result) for result in whole}
+    return b"".join(map(line, whole)), b"".join(line(result) for result in results if id(result) not in known)

@@ -1,0 +1,163 @@
+"""One of n processes that share a run and know nothing of each other: an array job, a distributed map.
+
+Each crawls its own accounts and commits them in one record. Whoever finds all n records there publishes the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from crawler.destination import AlreadyPublished, Take
+from crawler.errors import Fatal
+from crawler.ledger import Ledger, line, parse
+from crawler.model import Account, Outcome, Result, RowKind
+from crawler.publication import Order, Publication, joined
+from crawler.runs import layout
+from crawler.runs.attempt import read_manifest
+from crawler.runs.documents import Claim
+from crawler.runs.shards import ShardJournal, read_report
+from crawler.shard import Held, Report
+from crawler.sinks import Sink
+from crawler.sinks.formats import encoding_of
+from crawler.sinks.parts import PartSink, Sizes
+from crawler.sinks.writer import Send
+from crawler.store import Store
+from crawler.timeline import Timeline
+
+
+class AlreadyCommitted(AlreadyPublished):
+    """This share of the run is there."""
+
+    def __init__(self, said: str, status: str) -> None:
+        Exception.__init__(self, said)
+        self.status = status
+
+
+class SharedPublication:
+    """See `Destination`: of one `share` of so many. Made by `shared_publication`."""
+
+    def __init__(
+        self,
+        store: Store,
+        publication: Publication,
+        *,
+        rows: RowKind,
+        share: tuple[int, int],
+        tolerated: AbstractSet[Outcome],
+    ) -> None:
+        self.run_id = publication.run_id
+        self.claim: Claim = publication.claim
+        self._store = store
+        self._publication = publication
+        self._rows = rows
+        self._number, self._shares = share
+        self._tolerated = tolerated
+        self._journal = ShardJournal(store, self.claim, self._number, ())
+        self._lines: list[bytes] = []
+        self._said = ""
+
+    @asynccontextmanager
+    async def taking(self) -> AsyncGenerator[Sink]:
+        """See `Destination`."""
+        encoding = encoding_of(self.claim.format, self.claim.run, self._rows)
+        sink: PartSink[Any] = PartSink(encoding, self._journal, replace(Sizes(), seconds=float("inf"), share=0.0))
+        async with sink.running():
+            yield sink
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncGenerator[Send]:
+        """See `Destination`."""
+
+        async def keep(data: bytes) -> None:
+            self._lines.append(data)
+
+        yield keep
+
+    def gathering(self) -> AbstractAsyncContextManager[Take]:
+        """See `Destination`. Never asked for: a share is crawled by one process."""
+        raise NotImplementedError
+
+    def held(self, account: Account) -> Iterable[Held]:  # noqa: ARG002
+        """See `Destination`. A share is there as a whole, or not at all."""
+        return ()
+
+    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
+        """See `Destination`."""
+
+    async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:  # noqa: ARG002
+        """See `Destination`. Commits the share; and the run, if all others are there."""
+        units = [line(result) for result in self._journal.results]
+        whole = set(units)
+        left = [each for each in self._lines if each not in whole]
+        report = Report(self._number, b"".join(units), b"".join(left), ledger.totals)
+        report.warnings = [(message, where) for message, places in ledger.warnings.items() for where in places]
+        await self._journal.seal(report)
+        await self.conclude(timeline)
+
+    async def conclude(self, timeline: Timeline) -> None:
+        """Publish the run if all of its shares are there, and say how it stands."""
+        there = set(await self._store.names(layout.records(self.run_id)))
+        paths = [layout.record(self.run_id, self.claim.attempt, number) for number in range(1, self._shares + 1)]
+        done = sum(path in there for path in paths)
+        self._said = f"share {self._number} of run {self.run_id} is committed; {done} of {self._shares} are"
+        if done < self._shares:
+            return
+        try:
+            await self._publish(paths, timeline)
+        except Fatal:
+            # Two that end last may both publish, and one of them may find its parts tidied away by the other.
+            if await read_manifest(self._store, self.run_id) is None:
+                raise
+        self._said = f"run {self.run_id} is published in {self._store.uri}: all of its {self._shares} shares are there"
+
+    async def _publish(self, paths: Iterable[str], timeline: Timeline) -> None:
+        ledger = Ledger()
+        async with self._publication.keeping() as send:
+            ledger.sends = [send]
+            for number, path in enumerate(paths, 1):
+                report = await read_report(self._store, path, number)
+                await self._publication.accept(report)
+                for warning in report.warnings:
+                    ledger.warn(*warning)
+                await ledger.join(report.totals, report.lines, map(parse, report.left.splitlines()))
+        await self._publication.publish(status_of(ledger, self._tolerated), ledger, timeline)
+
+    def published(self) -> str:
+        """See `Destination`."""
+        return self._said
+
+    def left_behind(self) -> str:
+        """See `Destination`."""
+        return f"nothing of share {self._number} of run {self.run_id} is committed: give the same command again"
+
+
+def status_of(ledger: Ledger, tolerated: AbstractSet[Outcome]) -> str:
+    """How a run stands, as in the report."""
+    if ledger.incomplete(tolerated):
+        return "incomplete"
+    return "tolerated" if ledger.incomplete() else "complete"
+
+
+@asynccontextmanager
+async def shared_publication(
+    order: Order, share: tuple[int, int], plan: str, tolerated: AbstractSet[Outcome]
+) -> AsyncGenerator[SharedPublication]:
+    """Begin the run, or join those who are at it. `plan` says who crawls what: it must be the same for all.
+
+    Raises `AlreadyPublished` for a run, and for a share, that is there; and what `runs.attempt.join` does.
+    """
+    settings: Mapping[str, Any] = {**order.settings, "shard": plan}
+    async with joined(replace(order, settings=settings)) as (store, publication):
+        shared = SharedPublication(store, publication, rows=order.rows, share=share, tolerated=tolerated)
+        path = layout.record(shared.run_id, shared.claim.attempt, share[0])
+        if await store.exists(path):
+            report = await read_report(store, path, share[0])
+            ledger = Ledger()
+            await ledger.join(report.totals, b"", ())
+            await shared.conclude(Timeline())
+            raise AlreadyCommitted(f"{shared.published()}; nothing was crawled", status_of(ledger, tolerated))
+        yield shared

@@ -1,0 +1,105 @@
+"""A process that crawls shards for another one (`engines.processes`), and ends with it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from importlib.util import find_spec
+from typing import cast
+
+import anyio
+from anyio.abc import TaskGroup
+
+from crawler import logs
+from crawler.descriptors import raise_descriptors
+from crawler.engines.channel import Channel, Gone
+from crawler.engines.processes import Halt, Pulse
+from crawler.errors import UsageError
+from crawler.shard import Shard
+from crawler.shard_crawl import Assignment, Workplace, told_as, workplace
+from crawler.standard_error import unblocked
+
+#: Seconds between two words on how far the shards have come.
+_PULSE = 0.5
+
+
+def serve(descriptor: int) -> int:
+    """Crawl what comes through this end of a pair of sockets until the other end is closed; return the exit code."""
+    raise_descriptors()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with unblocked():
+        gc.freeze()
+        gc.set_threshold(100_000)
+        return anyio.run(_serve, descriptor, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+
+
+async def _serve(descriptor: int) -> int:
+    try:
+        channel = await Channel.open(descriptor)
+    except (OSError, ValueError) as error:
+        raise UsageError("crawler worker is what --workers starts, and not for the command line") from error
+    try:
+        assignment = cast("Assignment", (await channel.receive())[0])
+    except Gone:
+        return 0
+    logs.configure(*assignment.log)
+    try:
+        async with workplace(assignment) as place, anyio.create_task_group() as group:
+            await _Shards(channel, place).run(group)
+            group.cancel_scope.cancel()
+    except (Exception, BaseExceptionGroup) as error:
+        failure = told_as(error)
+        if failure is None:
+            raise
+        await channel.send(failure)
+    return 0
+
+
+class _Shards:
+    """Those that this process has, by number, each with what cancels its work."""
+
+    def __init__(self, channel: Channel, place: Workplace) -> None:
+        self._channel = channel
+        self._place = place
+        self._work: dict[int, anyio.CancelScope] = {}
+
+    async def run(self, group: TaskGroup) -> None:
+        group.start_soon(self._tell)
+        while True:
+            try:
+                message, _ = await self._channel.receive()
+            except Gone:
+                break
+            match message:
+                case Shard():
+                    group.start_soon(self._crawl, message)
+                case Halt() if message.number in self._work:
+                    self._work[message.number].cancel()
+                case _:  # has ended meanwhile
+                    pass
+        if self._work:
+            # Whoever wanted them is no more. Nothing of them counts, and threads may take minutes to end.
+            os._exit(1)
+
+    async def _crawl(self, shard: Shard) -> None:
+        work = self._work[shard.number] = anyio.CancelScope()
+        report = await self._place.crawl_shard(shard, work)
+        rows, report.rows = report.rows, None
+        try:
+            await self._channel.send(report, rows)
+            await self._channel.send(Pulse(self._place.under_way()))
+        except Gone:
+            os._exit(1)
+        finally:
+            if rows:
+                rows.close()
+        del self._work[shard.number]
+
+    async def _tell(self) -> None:
+        while True:
+            await anyio.sleep(_PULSE)
+            try:
+                await self._channel.send(Pulse(self._place.under_way()))
+            except Gone:
+                return

@@ -1,0 +1,211 @@
+"""Shards out, reports in: each account once, whoever is lost, and whenever it is stopped."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+import pytest
+
+from crawler.cutting import MOST, SHARES, cut, cut_listed, size_of
+from crawler.engines import Lost
+from crawler.engines.dispatch import LOSSES, Dispatch
+from crawler.errors import Denied, Fatal
+from crawler.hints import Hints
+from crawler.ledger import Ledger
+from crawler.model import Account, Identity, Organization
+from crawler.settings import Settings
+from crawler.shard import Report, Shard
+from crawler.shard_crawl import Assignment, Workplace
+from tests.fakes import HANG, World, leaves, small_tree
+
+ACCOUNTS = [Account(f"{number:012}") for number in range(1, 8)]
+ORGANIZATION = Organization(Identity(), Account("", role=("inventory",)))
+
+
+def world(*accounts: Account) -> World:
+    trees = {(account.account_id, "east"): small_tree("a", "b") for account in accounts}
+    return World(trees, members=accounts)
+
+
+class Here:
+    """A crew that is this process, and may lose what it is given."""
+
+    workers, at_once = 2, 4
+
+    def __init__(self, world: World, settings: Settings | None = None) -> None:
+        settings = settings or Settings(accounts="accounts.yaml")
+        self.place = Workplace(Assignment(settings, "r", None, 2, ("text", 0)), world, None)
+        self.losses: Counter[str] = Counter()
+        self.given: list[Shard] = []
+        self.work: dict[int, anyio.CancelScope] = {}
+        self.kept: dict[int, Report] = {}
+
+    async def crawl(self, shard: Shard) -> Report:
+        self.given.append(shard)
+        first = shard.accounts[0].account_id
+        if self.losses[first]:
+            self.losses[first] -= 1
+            raise Lost("1")
+        work = self.work[shard.number] = anyio.CancelScope()
+        return await self.place.crawl_shard(shard, work)
+
+    async def stop(self, shard: Shard) -> Report | None:
+        return self.kept.get(shard.number)
+
+
+class Run:
+    def __init__(self, world: World, settings: Settings | None = None) -> None:
+        self.world = world
+        self.crew = Here(world, settings)
+        self.lines: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.ledger = Ledger(self._line)
+        self.hints = Hints()
+        self.dispatch = Dispatch(
+            self.crew,
+            self.ledger,
+            self.hints,
+            take=self._take,
+            held=lambda _: (),
+            members=world.members,
+            wanted=(settings or Settings(accounts="")).filter(),
+        )
+
+    async def _line(self, data: bytes) -> None:
+        self.lines += map(json.loads, data.splitlines())
+
+    async def _take(self, report: Report) -> None:
+        if report.rows:
+            with report.rows as rows:
+                rows.seek(0)
+                self.rows += map(json.loads, rows)
+
+    def crawl(self, *accounts: Account) -> Run:
+        async def main() -> None:
+            async with self.dispatch.running():
+                if accounts:
+                    await self.dispatch.accounts(accounts)
+                else:
+                    await self.dispatch.organization(ORGANIZATION, lambda _: True)
+
+        anyio.run(main)
+        return self
+
+    def check(self) -> None:
+        """All rows, all units, each once."""
+        assert Counter(tuple(row.values()) for row in self.rows) == self.world.rows()
+        units = [(line["registryId"], line["region"], line["repositoryName"]) for line in self.lines]
+        assert len(units) == len(set(units)) == 3 * len(self.world.trees)
+        totals = self.ledger.totals
+        assert (totals.rows, totals.accounts) == (len(self.rows), len(self.world.trees))
+        assert totals.outcomes().total() == len(units)
+
+
+def test_every_account_is_crawled_once() -> None:
+    run = Run(world(*ACCOUNTS)).crawl(*ACCOUNTS)
+    run.check()
+    assert [shard.number for shard in run.crew.given] == list(range(1, 8))
+
+
+def test_an_organization_is_crawled_while_it_is_listed() -> None:
+    run = Run(world(*ACCOUNTS)).crawl()
+    run.check()
+    assert run.world.members_open == 0
+
+
+def test_an_organization_that_cannot_be_listed_is_in_the_ledger() -> None:
+    there = world(*ACCOUNTS)
+    there.always(("members", 3), Denied("AccessDeniedException", "no"))
+    run = Run(there).crawl()
+    assert [line["code"] for line in run.lines if line["registryId"] is None] == ["AccessDeniedException"]
+    assert run.ledger.totals.accounts == 3
+
+
+def test_what_a_lost_worker_had_is_crawled_again() -> None:
+    run = Run(world(*ACCOUNTS))
+    run.crew.losses.update({ACCOUNTS[0].account_id: 1, ACCOUNTS[4].account_id: LOSSES - 1})
+    run.crawl(*ACCOUNTS).check()
+
+
+def test_a_shard_that_ends_worker_after_worker_is_given_up() -> None:
+    """And is missing, aloud; the others are not."""
+    run = Run(world(*ACCOUNTS))
+    run.crew.losses[ACCOUNTS[2].account_id] = LOSSES
+    run.crawl(*ACCOUNTS)
+    (failure,) = run.ledger.failures
+    assert (failure.first.code, failure.first.unit.registry_id) == ("WorkerLost", ACCOUNTS[2].account_id)
+    assert run.ledger.incomplete() == 1
+    assert run.ledger.totals.rows == sum(run.world.rows().values()) - 4
+
+
+def test_failures_come_through() -> None:
+    there = world(*ACCOUNTS)
+    there.always(("repositories", ACCOUNTS[1].account_id, "east", 0), Denied("AccessDeniedException", "no"))
+    run = Run(there).crawl(*ACCOUNTS)
+    assert [failure.first.code for failure in run.ledger.failures] == ["AccessDeniedException"]
+
+
+def test_what_no_shard_survives_ends_all() -> None:
+    there = world(*ACCOUNTS)
+    there.always(("repositories", ACCOUNTS[1].account_id, "east", 0), Fatal("ClockWrong", "no"))
+    run = Run(there)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run.crawl(*ACCOUNTS)
+    assert [type(leaf) for leaf in leaves(caught.value)] == [Fatal]
+
+
+def test_a_stop_leaves_no_account_without_a_line() -> None:
+    """Those that were under way tell what they have, or have a line of their own; those that were not begun, too."""
+    there = world(*ACCOUNTS)
+    for account in ACCOUNTS:
+        there.always(("repositories", account.account_id, "east", 0), HANG)
+    run = Run(there, Settings(accounts="", timeout=3600))
+
+    async def main() -> None:
+        async with run.dispatch.running():
+            with anyio.move_on_after(0.2):
+                await run.dispatch.accounts(ACCOUNTS)
+
+    anyio.run(main)
+    assert Counter(line["registryId"] for line in run.lines) == Counter(account.account_id for account in ACCOUNTS)
+    assert run.ledger.totals.stopped == len(ACCOUNTS)
+
+
+def test_globs_that_match_nowhere_are_told_apart_from_those_that_match_in_one_shard() -> None:
+    settings = Settings(accounts="", repository=("a", "nowhere"))
+    run = Run(world(*ACCOUNTS), settings).crawl(*ACCOUNTS)
+    assert run.dispatch.repositories.globs == {"nowhere"}
+
+
+def test_long_accounts_come_first_and_alone() -> None:
+    hints = Hints()
+    seconds = {"000000000003": 50.0, "000000000005": 100.0}
+    hints.seconds = lambda account: seconds.get(account.account_id, 0.0)  # type: ignore[method-assign]
+    many = [Account(f"{number:012}") for number in range(1, 1001)]
+    groups = list(cut(many, hints, 2))
+    assert [group[0].account_id for group in groups[:2]] == ["000000000005", "000000000003"]
+    assert [len(group) for group in groups[:2]] == [1, 1]
+    assert sorted(account.account_id for group in groups for account in group) == [one.account_id for one in many]
+    assert max(map(len, groups)) == size_of(1000, 2) == 7
+
+
+@pytest.mark.parametrize(("accounts", "workers", "size"), [(1, 8, 1), (SHARES * 2 * 3, 2, 3), (10**6, 4, MOST)])
+def test_shards_are_many_more_than_workers(accounts: int, workers: int, size: int) -> None:
+    assert size_of(accounts, workers) == size
+
+
+def test_a_listing_is_cut_as_it_comes() -> None:
+    async def listing() -> AsyncGenerator[Account]:
+        for account in ACCOUNTS:
+            yield account
+
+    async def main() -> list[int]:
+        async with aclosing(cut_listed(listing(), 2)) as groups:
+            return [len(group) async for group in groups]
+
+    assert anyio.run(main) == [1] * len(ACCOUNTS)

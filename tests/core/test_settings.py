@@ -1,0 +1,65 @@
+"""Options that do not go together, refused before anything is asked of AWS."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from crawler.errors import UsageError
+from crawler.extras import need
+from crawler.settings import Settings
+
+STORE = {"output": "s3://bucket/", "run_id": "r"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": 2, "otel": True}, "--otel is for one process: leave it out, or --workers"),
+        ({"address": "10.0.0.1:6379"}, "--address is that of --engine ray"),
+        ({"engine": "ray"}, "--engine ray publishes: other machines need an --output that they share"),
+        ({"engine": "ray", "workers": 2, **STORE}, "--workers and --engine: choose one of them"),
+        ({"shard": "1/4", "workers": 2, **STORE}, "--workers and shard: choose one of them"),
+        ({"shard": "0/4", **STORE}, "shard 0/4: write I/N, as in 3/8, from 1/N to N/N"),
+        ({"shard": "5/4", **STORE}, "shard 5/4"),
+        ({"shard": "one", **STORE}, "shard one"),
+        ({"shard": "1/", **STORE}, "shard 1/"),
+        ({"shard": "-1/4", **STORE}, "shard -1/4"),
+        ({"shard": "1/4", "output": "s3://bucket/"}, "shard I/N needs --run-id and --output"),
+        ({"shard": "1/4"}, "shard I/N needs --run-id and --output"),
+    ],
+)
+def test_options_for_several_processes(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Settings(accounts="accounts.yaml", **options).agree()
+    assert said in str(caught.value)
+
+
+def test_a_share_is_a_number_and_how_many() -> None:
+    settings = Settings(accounts="accounts.yaml", shard="3/8", **STORE)  # type: ignore[arg-type]
+    settings.agree()
+    assert settings.share == (3, 8)
+
+
+def test_an_extra_that_is_missing() -> None:
+    with pytest.raises(UsageError, match=r"python -m pip install 'ecr-inventory-crawler\[ray\]'"):
+        need("ray", "no_such_module")
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: make ray")
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:9", "nobody answers there: "),
+        ("ray://head:10001", "write HOST:PORT of the head's GCS"),
+        ("head", "write HOST:PORT of the head's GCS"),
+        ("127.0.0.1:99999", "nobody answers there"),
+    ],
+)
+def test_a_cluster_that_is_not_there(address: str, said: str) -> None:
+    from crawler.engines.ray_tasks import connected  # noqa: PLC0415  (heavy)
+
+    with pytest.raises(UsageError, match=said), connected(address):
+        pass

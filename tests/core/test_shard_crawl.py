@@ -1,0 +1,89 @@
+"""The one function that crawls a shard, and what is sent to whoever does."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+
+import anyio
+import pytest
+
+from crawler.errors import Denied
+from crawler.hints import Hints, Memory
+from crawler.model import Account, Target
+from crawler.pace import Quota
+from crawler.settings import Settings
+from crawler.shard import Shard
+from crawler.shard_crawl import Assignment, Workplace
+from tests.fakes import World, small_tree
+
+A, B = Account("1" * 12, "one", role=("arn:aws:iam::111111111111:role/inventory",)), Account("2" * 12)
+
+
+def world() -> World:
+    return World({(A.account_id, "east"): small_tree("a", "b"), (B.account_id, "east"): small_tree("c")})
+
+
+def place(world: World) -> Workplace:
+    return Workplace(Assignment(Settings(accounts="accounts.yaml"), "r", None, 2, ("text", 0)), world, None)
+
+
+def test_a_report_has_all_that_came_of_a_shard() -> None:
+    there = world()
+    there.always(("repositories", B.account_id, "east", 0), Denied("AccessDeniedException", "no"))
+
+    async def main() -> None:
+        report = await place(there).crawl_shard(Shard(7, (A, B)), anyio.CancelScope())
+        assert report.rows is not None
+        with report.rows as rows:
+            rows.seek(0)
+            found = Counter(tuple(json.loads(line).values()) for line in rows)
+        assert found == Counter(there.trees[A.account_id, "east"].rows(A.account_id, "east"))
+        assert (report.number, report.totals.accounts, report.totals.rows) == (7, 2, 4)
+        assert [json.loads(line)["repositoryName"] for line in report.units.splitlines()] == ["a", "b", None]
+        assert [json.loads(line)["outcome"] for line in report.left.splitlines()] == ["DENIED"]
+
+    anyio.run(main)
+
+
+def test_a_shard_that_is_stopped_tells_what_it_has() -> None:
+    there = world()
+    there.always(("images", B.account_id, "east", "c", 1), 3600.0)
+
+    async def main() -> None:
+        work = anyio.CancelScope(deadline=anyio.current_time() + 0.3)
+        report = await place(there).crawl_shard(Shard(1, (A, B)), work)
+        assert report.rows is not None
+        report.rows.close()
+        assert report.totals.stopped == 2
+        assert {json.loads(line)["code"] for line in report.left.splitlines()} == {"Interrupted"}
+
+    anyio.run(main)
+
+
+def test_what_is_sent_to_workers_holds_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even those that are in the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "made-up-key")
+    known = {f"{A.account_id}/east": Memory({"ListImages": Quota(20.0, 40.0)}, {"a": 12}, 30)}
+    sent = pickle.dumps(
+        [
+            Assignment(Settings(accounts="accounts.yaml", output="s3://bucket/"), "r", None, 2, ("text", 0)),
+            Shard(1, (A, B), frozenset({(A.account_id, "east", None)}), known),
+        ]
+    )
+    assert b"made-up-key" not in sent
+    assert A.role[0].encode() in sent
+
+
+def test_hints_of_a_part_come_back_in_its_place() -> None:
+    """What is learned of a shard takes the place of what was known of it, and of nothing else."""
+    hints = Hints()
+    for account in (A, B):
+        hints.keep(Target(account, "east", account.account_id), Memory({"ListImages": Quota(20.0, 40.0)}), whole=True)
+    part = hints.part([A])
+    assert list(part) == [f"{A.account_id}/east"]
+    hints.replace(part, {f"{A.account_id}/west": Memory({"ListImages": Quota(5.0, 1.0)})})
+    assert set(hints.known) == {f"{A.account_id}/west", f"{B.account_id}/east"}
+    assert Hints.of_part(part, hints._rows).of(Target(A, "east", A.account_id)).rates["ListImages"].rate == 20

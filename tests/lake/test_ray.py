@@ -1,0 +1,107 @@
+"""A real Ray, of this machine alone and of two nodes: the same rows and ledger as one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from crawler.emulator import Emulator, Estate
+from tests.lake.conftest import Place, Zygote, company
+from tests.lake.test_crash import check_published, command
+from tests.lake.test_workers import comparable, started
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: python -m pip install 'ray>=2.50,<3'"),
+    pytest.mark.slow,
+]
+
+_RAY = ["--engine", "ray"]
+
+
+@pytest.fixture(scope="module")
+def estate() -> Estate:
+    return company(accounts=12, repositories=5, images=30)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Place:
+    return Place(f"{tmp_path}/out/", folder=tmp_path / "out")
+
+
+@pytest.fixture
+def alone(program: Zygote) -> Zygote:
+    """A Ray that is started with the program, and tells nobody."""
+    # Its sockets have no room for a long TMPDIR.
+    program.environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "local", "TMPDIR": "/tmp"}  # noqa: S108
+    return program
+
+
+def test_rows_ledger_and_manifest_are_those_of_one_process(alone: Zygote, local: Place, estate: Estate) -> None:
+    assert alone.run(*command(local, "one")) == 0, alone.said()
+    with started(alone, *command(local, "two"), *_RAY) as process:
+        assert process.wait(120) == 0, alone.said()
+    check_published(local, "two", Counter(estate.rows()))
+    assert comparable(local.ledger("two")) == comparable(local.ledger("one"))
+    one, two = local.manifest("one"), local.manifest("two")
+    assert one
+    assert two
+    same = ("status", "format", "schema_version", "rows", "missing", "targets", "repositories", "settings", "failures")
+    assert {key: one[key] for key in same} == {key: two[key] for key in same}
+
+
+_CLUSTER = """
+import json, sys, time
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0.5, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=0.5)]
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    cluster.remove_node(nodes.pop(), allow_graceful=False)
+    nodes.append(cluster.add_node(num_cpus=0.5))
+    print("replaced", flush=True)
+cluster.shutdown()
+"""
+
+
+@pytest.mark.parametrize("times", [1, 10])
+def test_a_node_is_killed(alone: Zygote, local: Place, estate: Estate, emulator: Emulator, times: int) -> None:
+    environment = {**os.environ, **alone.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment.pop("RAY_ADDRESS")
+    with subprocess.Popen(
+        [sys.executable, "-c", _CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        cwd=alone.folder,
+    ) as cluster:
+        try:
+            assert cluster.stdin
+            assert cluster.stdout
+            address = cluster.stdout.readline().strip()
+            with started(alone, *command(local, "r"), *_RAY, "--address", address, "--max-rps", "10") as process:
+                served = int(emulator.stats()["requests"].get("ecr:ListImages", 0))
+                for number in range(times):
+                    while (
+                        int(emulator.stats()["requests"].get("ecr:ListImages", 0)) - served < 5 * (number + 1)
+                        and process.poll() is None
+                    ):
+                        time.sleep(0.01)
+                    assert process.poll() is None, alone.said()
+                    cluster.stdin.write("\n")
+                    cluster.stdin.flush()
+                    assert cluster.stdout.readline().strip() == "replaced"
+                assert process.wait(300) == 0, alone.said()
+            cluster.stdin.close()
+            cluster.wait(60)
+        finally:
+            cluster.send_signal(signal.SIGKILL)
+    check_published(local, "r", Counter(estate.rows()))

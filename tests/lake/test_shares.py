@@ -1,0 +1,119 @@
+"""Array jobs: n processes that know nothing of each other, one run, published by whoever is last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from crawler.cutting import Shares
+from crawler.emulator import Emulator, Estate
+from crawler.hints import Hints, Memory
+from crawler.model import Account
+from crawler.pace import Quota
+from tests.lake.conftest import Place, Zygote
+from tests.lake.test_crash import check_published, check_unpublished_or_whole, command, requests
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Place:
+    return Place(f"{tmp_path}/out/", folder=tmp_path / "out")
+
+
+def share(place: Place, which: str, *options: str) -> list[str]:
+    return ["shard", which, *command(place, "r"), *options]
+
+
+@pytest.mark.slow
+def test_the_last_share_publishes_the_run(program: Zygote, place: Place, estate: Estate, emulator: Emulator) -> None:
+    expected = Counter(estate.rows())
+    for which in ("3/3", "1/3"):
+        assert program.run(*share(place, which)) == 0, program.said()
+        check_unpublished_or_whole(place, "r", expected)
+        assert place.manifest("r") is None
+    # A share that is there is not crawled again, whoever starts it once more.
+    before = requests(emulator)
+    assert program.run(*share(place, "1/3")) == 0, program.said()
+    assert requests(emulator) == before
+    assert "share 1 of run r is committed; 2 of 3 are; nothing was crawled" in program.said()
+    assert program.run(*share(place, "2/3")) == 0, program.said()
+    check_published(place, "r", expected)
+    manifest = place.manifest("r")
+    assert manifest
+    assert (manifest["status"], len(manifest["records"])) == ("complete", 3)
+    before = requests(emulator)
+    assert program.run(*share(place, "2/3")) == 0, program.said()
+    assert "run r is already published" in program.said()
+    assert requests(emulator) == before
+
+
+def test_a_share_that_is_killed_is_crawled_again(program: Zygote, local: Place, estate: Estate) -> None:
+    at = 9
+    while (code := program.run(*share(local, "1/2"), kill_at_write=at)) == 0:
+        at -= 2  # fewer writes than that
+    assert code == -signal.SIGKILL
+    for which in ("1/2", "2/2"):
+        assert program.run(*share(local, which)) == 0, program.said()
+    check_published(local, "r", Counter(estate.rows()))
+
+
+@pytest.mark.slow
+def test_a_run_without_one_of_its_shares_is_finished_by_one_process(
+    program: Zygote, local: Place, estate: Estate, emulator: Emulator
+) -> None:
+    assert program.run(*share(local, "1/2")) == 0, program.said()
+    before = requests(emulator)
+    assert program.run(*command(local, "r")) == 0, program.said()
+    assert (
+        0
+        < requests(emulator) - before
+        < sum(1 for account in estate.accounts.values() for _ in account.repositories) * 10
+    )
+    check_published(local, "r", Counter(estate.rows()))
+    assert program.run(*share(local, "2/2")) in (0, 2), program.said()
+
+
+@pytest.mark.slow
+def test_shares_of_different_divisions_do_not_mix(program: Zygote, local: Place) -> None:
+    assert program.run(*share(local, "1/2")) == 0, program.said()
+    assert program.run(*share(local, "2/3")) == 2
+    assert "this run was begun with another --shard" in program.said()
+
+
+@pytest.mark.slow
+def test_shares_that_run_at_once(program: Zygote, place: Place, estate: Estate) -> None:
+    def run(which: str) -> int:
+        environment = {**os.environ, **program.environment}
+        return subprocess.run(
+            [sys.executable, "-m", "crawler", *share(place, which)], env=environment, cwd=program.folder, check=False
+        ).returncode
+
+    with ThreadPoolExecutor() as threads:
+        assert list(threads.map(run, ["1/4", "2/4", "3/4", "4/4"])) == [0] * 4
+    check_published(place, "r", Counter(estate.rows()))
+
+
+ACCOUNTS = [Account(f"{number:012}") for number in range(1000)]
+
+
+def test_every_account_is_in_one_share() -> None:
+    shares = [Shares(7, Hints()) for _ in range(2)]
+    assert [shares[0].of(account) for account in ACCOUNTS] == [shares[1].of(account) for account in ACCOUNTS]
+    sizes = Counter(map(shares[0].of, ACCOUNTS))
+    assert set(sizes) == set(range(1, 8))
+    assert max(sizes.values()) < 1.3 * 1000 / 7
+    # Kept for ever: machines of different versions may share a run.
+    assert [shares[0].of(account) for account in ACCOUNTS[:5]] == [3, 4, 1, 5, 6]
+
+
+def test_hints_spread_what_is_long() -> None:
+    known = {f"{number:012}/east": Memory({"ListImages": Quota(1.0, 1.0)}, {}, 1000) for number in range(8)}
+    shares = Shares(4, Hints.of_part(known, Hints()._rows))
+    assert Counter(shares.of(account) for account in ACCOUNTS[:8]) == {1: 2, 2: 2, 3: 2, 4: 2}
+    assert shares.plan != Shares(4, Hints()).plan

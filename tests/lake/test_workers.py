@@ -1,0 +1,175 @@
+"""Several processes on one run: the same rows and ledger as one, whichever of them is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crawler.emulator import Emulator, Estate
+from tests.lake.conftest import Place, Zygote, company, rows_of
+from tests.lake.test_crash import check_published, check_unpublished_or_whole, command
+
+_WORKERS = ["--workers", "2"]
+
+
+@pytest.fixture(scope="module")
+def estate() -> Estate:
+    """Accounts enough for two workers to have several each, one after the other."""
+    return company(accounts=12, repositories=5, images=30)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Place:
+    return Place(f"{tmp_path}/out/", folder=tmp_path / "out")
+
+
+def pids(parent: int) -> list[int]:
+    """The workers of a process."""
+    try:
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+@contextmanager
+def started(program: Zygote, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    with (
+        (program.folder / "stderr").open("wb") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "crawler", *arguments],
+            env={**os.environ, **program.environment},
+            cwd=program.folder,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def comparable(ledger: list[dict[str, Any]]) -> Counter[str]:
+    """Lines without what differs from run to run."""
+    return Counter(json.dumps({**line, "seconds": 0, "lastTokenHash": None}) for line in ledger)
+
+
+def requests(emulator: Emulator) -> int:
+    return int(emulator.stats()["requests"].get("ecr:ListImages", 0))
+
+
+@pytest.mark.slow
+def test_rows_ledger_and_manifest_are_those_of_one_process(program: Zygote, local: Place, estate: Estate) -> None:
+    assert program.run(*command(local, "one")) == 0, program.said()
+    assert program.run(*command(local, "two"), *_WORKERS) == 0, program.said()
+    check_published(local, "two", Counter(estate.rows()))
+    assert comparable(local.ledger("two")) == comparable(local.ledger("one"))
+    one, two = local.manifest("one"), local.manifest("two")
+    assert one
+    assert two
+    same = ("status", "format", "schema_version", "rows", "missing", "targets", "repositories", "settings", "failures")
+    assert {key: one[key] for key in same} == {key: two[key] for key in same}
+
+
+def kill_workers(process: subprocess.Popen[bytes], emulator: Emulator, times: int, every: int) -> int:
+    """Kill a worker whenever so many requests more were answered; return how many were killed."""
+    killed, at = 0, requests(emulator)
+    while killed < times and process.poll() is None:
+        if requests(emulator) - at >= every and (workers := pids(process.pid)):
+            os.kill(workers[killed % len(workers)], signal.SIGKILL)
+            killed, at = killed + 1, requests(emulator)
+        time.sleep(0.005)
+    return killed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 10])
+def test_a_worker_is_killed(program: Zygote, place: Place, estate: Estate, emulator: Emulator, times: int) -> None:
+    with started(program, *command(place, "r"), *_WORKERS, "--max-rps", "40") as process:
+        assert kill_workers(process, emulator, times, every=6) == times
+        assert process.wait(120) == 0, program.said()
+    check_published(place, "r", Counter(estate.rows()))
+    assert place.manifest("r")["status"] == "complete"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_worker_is_killed_while_rows_go_to_a_stream(
+    program: Zygote, estate: Estate, emulator: Emulator, times: int
+) -> None:
+    arguments = ["--accounts", "accounts.yaml", "--ledger", "ledger", "--quiet", *_WORKERS, "--max-rps", "40"]
+    with started(program, *arguments, "--output", "rows.ndjson") as process:
+        assert kill_workers(process, emulator, times, every=6) == times
+        assert process.wait(120) == 0, program.said()
+    rows = rows_of((program.folder / "rows.ndjson").read_bytes(), "rows.ndjson")
+    assert Counter(rows) == Counter(estate.rows())
+    units = [json.loads(line) for line in (program.folder / "ledger").read_bytes().splitlines()]
+    assert len({(unit["registryId"], unit["region"], unit["repositoryName"]) for unit in units}) == len(units)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 10])
+def test_the_driver_is_killed_and_goes_on(
+    program: Zygote, place: Place, estate: Estate, emulator: Emulator, times: int
+) -> None:
+    """Its workers end with it; the next attempt rests on what they had committed."""
+    expected = Counter(estate.rows())
+    total = sum(1 for account in estate.accounts.values() for region in account.repositories.values() for _ in region)
+    for _ in range(times):
+        with started(program, *command(place, "r"), *_WORKERS, "--max-rps", "40") as process:
+            at = requests(emulator)
+            while requests(emulator) - at < total // (2 * times + 1) and process.poll() is None:
+                time.sleep(0.005)
+            workers = pids(process.pid)
+            process.kill()
+            process.wait()
+        until = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}/stat").exists() and alive(pid) for pid in workers):
+            assert time.monotonic() < until, "a worker outlives its driver"
+            time.sleep(0.01)
+        check_unpublished_or_whole(place, "r", expected)
+    before = requests(emulator)
+    assert program.run(*command(place, "r"), *_WORKERS) == 0, program.said()
+    check_published(place, "r", expected)
+    if times == 1:
+        assert requests(emulator) - before < total + 12, "nothing was rested on"
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (OSError, IndexError):
+        return False
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_whole_lines_and_a_line_for_each_account(
+    program: Zygote, estate: Estate, emulator: Emulator
+) -> None:
+    arguments = ["--accounts", "accounts.yaml", "--ledger", "ledger", *_WORKERS, "--max-rps", "10"]
+    with started(program, *arguments) as process:
+        at = requests(emulator)
+        while requests(emulator) - at < 20:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        stdout, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGINT, program.said()
+    units = (
+        [json.loads(line) for line in (program.folder / "ledger.partial").read_bytes().splitlines()]
+        if (program.folder / "ledger.partial").exists()
+        else [json.loads(line) for line in (program.folder / "ledger").read_bytes().splitlines()]
+    )
+    assert {unit["registryId"] for unit in units} == set(estate.accounts)
+    rows = Counter(rows_of(stdout, "rows.ndjson"))
+    assert rows <= Counter(estate.rows())
+    assert sum(unit["rows"] for unit in units) == rows.total()
