@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from io import BytesIO
 from typing import IO
 
 import pyarrow as pa
@@ -15,18 +16,26 @@ import pyarrow.parquet as pq
 from crawler.model import Image, RowKind
 from crawler.sinks.columns import COLUMNS, ORIGIN, Columns, strings
 from crawler.sinks.encoding import SCHEMA_VERSIONS, Origin
+from crawler.sinks.row_groups import Merged, footer, row_groups
 
 #: Rows gathered before they are written: enough for the compressor, and some 15 MB of memory.
 _ROW_GROUP = 1 << 17
+
+#: Rows of a group that readers like well enough.
+_LARGE = _ROW_GROUP // 2
 
 _repeated = pa.dictionary(pa.int32(), pa.string())
 
 #: Columns that are strings and the same in all rows of a repository.
 _REPEATED = [field.name for field in ORIGIN if field.type == pa.string()]
 
-#: Random, so that a dictionary or bounds of them are lost bytes. What they have in common is their beginning, which
-#: DELTA_BYTE_ARRAY leaves out. Higher levels of compression find nothing more in random digits, and look long.
+#: Random, so that bounds of them are lost bytes. Higher levels of compression find nothing more in random digits, and
+#: look long.
 _DIGESTS = ("imageDigest", "subjectManifestDigest")
+
+#: Most differ from row to row, so a dictionary is lost bytes. What neighbours have in common is their beginning, which
+#: DELTA_BYTE_ARRAY leaves out.
+_DISTINCT = (*_DIGESTS, "imageTag")
 
 
 class Parquet:
@@ -71,13 +80,36 @@ class Parquet:
         return ParquetWriter(file, self._run_id, self._rows)
 
     def merge(self, parts: Iterable[IO[bytes]], file: IO[bytes]) -> None:
-        """See `Encoding`."""
-        written = _written(self._columns)
-        with _parquet(file, written) as writer:
-            for part in parts:
-                with pq.ParquetFile(part, read_dictionary=_REPEATED) as source:
-                    for batch in source.iter_batches(_ROW_GROUP, use_threads=False):
-                        writer.write_table(pa.Table.from_batches([batch]).cast(written), row_group_size=_ROW_GROUP)
+        """See `Encoding`. Row groups that are large enough are copied as they are; the rows of others make new ones."""
+        merged = Merged(file)
+        few: list[pa.Table] = []
+
+        def pack() -> None:
+            table = pa.concat_tables(few).unify_dictionaries()
+            few.clear()
+            packed = BytesIO()
+            with _parquet(packed, table.schema) as writer:
+                writer.write_table(table, row_group_size=table.num_rows)
+            said = footer(packed)
+            for group in row_groups(said):
+                merged.add(packed, said, group)
+
+        for part in parts:
+            said = footer(part)
+            for number, group in enumerate(row_groups(said)):
+                if group.rows >= _LARGE:
+                    merged.add(part, said, group)
+                    continue
+                few.append(self._table(part, number))
+                if sum(table.num_rows for table in few) >= _ROW_GROUP:
+                    pack()
+        if few:
+            pack()
+        merged.close()
+
+    def _table(self, part: IO[bytes], group: int) -> pa.Table:
+        with pq.ParquetFile(part, read_dictionary=_REPEATED) as source:
+            return source.read_row_group(group, use_threads=False).cast(_written(self._columns))
 
 
 class ParquetWriter:
@@ -137,15 +169,14 @@ def _written(columns: Columns) -> pa.Schema:
 
 
 def _parquet(file: IO[bytes], written: pa.Schema) -> pq.ParquetWriter:
-    ordered = [_leaf(field) for field in written if field.name not in _DIGESTS]
     return pq.ParquetWriter(
         file,
         written,
         compression="zstd",
         compression_level=1,
-        use_dictionary=ordered,
-        column_encoding={name: "DELTA_BYTE_ARRAY" for name in _DIGESTS if name in written.names},
-        write_statistics=ordered,
+        use_dictionary=[_leaf(field) for field in written if field.name not in _DISTINCT],
+        column_encoding={name: "DELTA_BYTE_ARRAY" for name in _DISTINCT if name in written.names},
+        write_statistics=[_leaf(field) for field in written if field.name not in _DIGESTS],
         store_schema=False,  # otherwise readers would be given Arrow's dictionaries instead of strings
     )
 
