@@ -24,7 +24,7 @@ help:
 	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote'
 	@echo 'make coverage     lines and branches of crawler/ that the tests reach: 95 %, or it fails; a quarter of an hour'
 	@echo 'make mutation     break the heart of it in hundreds of ways, and see that tests notice; a quarter of an hour'
-	@echo 'make audit        known vulnerabilities of what constraints.txt names; asks osv.dev'
+	@echo 'make audit        what bandit finds, and known vulnerabilities of what constraints.txt names; asks osv.dev'
 	@echo 'make bench        measure the crawler beside its peers; takes an hour, and a machine with two idle cores'
 	@echo 'make bench-throttle  the part of it that is about throttling: a quarter of an hour'
 	@echo 'make constraints  pin the newest versions that pyproject.toml allows (needs uv)'
@@ -119,7 +119,8 @@ mutation: .venv/ready
 	$(bin)/python -m tests.mutants
 
 audit: .venv/ready
-	$(bin)/python -m pip install --quiet 'pip-audit>=2.9'
+	$(bin)/python -m pip install --quiet 'pip-audit>=2.9' 'bandit>=1.9'
+	$(bin)/bandit --quiet --recursive --severity-level medium crawler
 	$(bin)/pip-audit --requirement constraints.txt --disable-pip --vulnerability-service osv || { \
 		echo 'make audit: what is listed above is known; or, after a ConnectionError, osv.dev cannot be reached and nothing was looked up'; \
 		exit 1; }

@@ -8,6 +8,7 @@ for, must not look like a deletion.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,13 +26,16 @@ _MEMORY = "700MB"
 
 _COLUMNS = "registryId, region, repositoryName"
 
+#: https://duckdb.org/docs/stable/sql/functions/pattern_matching#globbing; what stands alone in brackets is itself.
+_PATTERN = re.compile(r"([\[*?])")
+
 _READ_PARQUET = "read_parquet({files})"
 _READ_LINES = (
     "read_json({files}, format = 'newline_delimited', columns = {{registryId: 'VARCHAR', region: 'VARCHAR', "
     "repositoryName: 'VARCHAR', imageDigest: 'VARCHAR', {tags}}})"
 )
 _UNNESTED = (
-    f"(SELECT {_COLUMNS}, imageDigest, "  # noqa: S608  (names of ours)
+    f"(SELECT {_COLUMNS}, imageDigest, "  # noqa: S608  (names of ours)  # nosec B608
     "unnest(CASE WHEN len(imageTags) > 0 THEN imageTags ELSE [NULL] END) AS imageTag FROM {read})"
 )
 _READ_LEDGER = (
@@ -143,15 +147,15 @@ def _compare(
     database: duckdb.DuckDBPyConnection, earlier: Side, later: Side, file: Path, output_format: str
 ) -> Compared:
     for name, side in (("earlier", earlier), ("later", later)):
-        # Names of ours, and of files of ours, quoted.
-        database.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {side.rows()}")  # noqa: S608
+        # Names of ours, and of files, quoted.
+        database.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {side.rows()}")  # noqa: S608  # nosec B608
         database.execute(
-            f"CREATE TEMP TABLE {name}_listed AS SELECT {_COLUMNS}, outcome IN ('OK', 'EMPTY') AS listed "  # noqa: S608
+            f"CREATE TEMP TABLE {name}_listed AS SELECT {_COLUMNS}, outcome IN ('OK', 'EMPTY') AS listed "  # noqa: S608  # nosec B608
             f"FROM {side.outcomes()} WHERE repositoryName IS NOT NULL"
         )
     # Distinct: a registry that two accounts read has two lines for each repository.
     database.execute(
-        f"CREATE TEMP TABLE compared AS SELECT (row_number() OVER ())::INTEGER AS id, {_COLUMNS} FROM "  # noqa: S608
+        f"CREATE TEMP TABLE compared AS SELECT (row_number() OVER ())::INTEGER AS id, {_COLUMNS} FROM "  # noqa: S608  # nosec B608
         f"(SELECT DISTINCT {_COLUMNS} FROM earlier_listed AS a JOIN later_listed AS b USING ({_COLUMNS}) "
         "WHERE a.listed AND b.listed)"
     )
@@ -163,7 +167,7 @@ def _compare(
     both = _number(database, "SELECT count(*) FROM compared")
     known = _number(
         database,
-        f"SELECT count(*) FROM (SELECT {_COLUMNS} FROM earlier_listed UNION SELECT {_COLUMNS} FROM later_listed)",  # noqa: S608
+        f"SELECT count(*) FROM (SELECT {_COLUMNS} FROM earlier_listed UNION SELECT {_COLUMNS} FROM later_listed)",  # noqa: S608  # nosec B608
     )
     kinds = database.execute("SELECT change, count(*) FROM changes GROUP BY change ORDER BY change").fetchall()
     return Compared(both, known - both, {str(kind): int(count) for kind, count in kinds})
@@ -188,4 +192,9 @@ def _number(database: duckdb.DuckDBPyConnection, query: str) -> int:
 
 
 def _list(files: Sequence[Path]) -> str:
-    return "[" + ", ".join("'{}'".format(str(file).replace("'", "''")) for file in files) + "]"
+    return "[" + ", ".join(map(quoted, files)) + "]"
+
+
+def quoted(file: Path) -> str:
+    """The name of a file to read, in SQL: text, and no pattern, which is what duckdb takes names of files for."""
+    return "'{}'".format(_PATTERN.sub(r"[\1]", str(file)).replace("'", "''"))

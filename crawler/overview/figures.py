@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import duckdb
 
-from crawler.diff import Compared, Side, compare, database
+from crawler.diff import Compared, Side, compare, database, quoted
 from crawler.model import COMPLETE
 from crawler.runs.documents import Manifest
 from crawler.timeline import Timeline
@@ -226,7 +226,7 @@ def figures(where: str, run: Run, timeline: Timeline | None, before: Run | None,
     changes = folder / "changes.parquet"
     compared = compare(before.side, run.side, changes, "parquet") if before else None
     with database() as opened:
-        opened.execute(_UNITS.format(ledger=_quoted(run.side.ledger)))
+        opened.execute(_UNITS.format(ledger=quoted(run.side.ledger)))
         opened.execute(_SIZES.format(rows=run.side.rows()))
         complete = "(" + ", ".join(f"'{outcome}'" for outcome in sorted(COMPLETE)) + ")"
         return Figures(
@@ -243,7 +243,7 @@ def figures(where: str, run: Run, timeline: Timeline | None, before: Run | None,
                 before.manifest.run,
                 before.manifest.started,
                 compared,
-                _all(opened, Changed, _CHANGED.format(file=_quoted(changes), most=LINES)),
+                _all(opened, Changed, _CHANGED.format(file=quoted(changes), most=LINES)),
             )
             if before and compared
             else None,
@@ -258,10 +258,6 @@ def _totals(opened: duckdb.DuckDBPyConnection, timeline: Timeline | None) -> Tot
 
 def _all(opened: duckdb.DuckDBPyConnection, kind: type[T], query: str) -> list[T]:
     return [kind(*row) for row in opened.execute(query).fetchall()]
-
-
-def _quoted(file: Path) -> str:
-    return "'{}'".format(str(file).replace("'", "''"))
 
 
 def rates_by_target(timeline: Timeline | None) -> Mapping[tuple[str, str], Mapping[str, float]]:

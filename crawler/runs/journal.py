@@ -113,7 +113,8 @@ def _told() -> Generator[None]:
         yield
     except sqlite3.Error as error:
         # Where it is, SQLite tells nobody; its own order of folders: https://www.sqlite.org/tempfiles.html#tempdir
-        where = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108  (to be named only)
+        folder = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR")
+        where = folder or "/var/tmp"  # noqa: S108  (to be named only)  # nosec B108
         raise unwritable(where, error) from error
 
 

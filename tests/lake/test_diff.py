@@ -137,6 +137,18 @@ def test_a_file_that_is_no_json_is_told(tmp_path: Path) -> None:
         readable(lambda *sides: compare(*sides, tmp_path / "changes", "ndjson"), [one, one], tmp_path)
 
 
+@pytest.mark.parametrize("name", ["out[1]", "out*", "ou?1", "it's", "a{b,c}", "[!x]"])
+def test_a_folder_is_its_name_and_no_pattern(tmp_path: Path, name: str) -> None:
+    """DuckDB reads all files that fit: beside `out[1]` lies `out1`, which is another."""
+    for folder in (name, "out1"):
+        (tmp_path / folder).mkdir()
+    here, there = {row("a", DIGESTS[0], "v1")}, {row("a", DIGESTS[1], "v1")}
+    side(tmp_path / "out1", "earlier", there, {"a": "OK"})
+    earlier = side(tmp_path / name, "earlier", here, {"a": "OK"})
+    later = side(tmp_path, "later", here, {"a": "OK"})
+    assert compare(earlier, later, tmp_path / name / "changes", "ndjson") == Compared(1, 0, {})
+
+
 def test_a_ledger_that_was_cut_off_is_told(tmp_path: Path) -> None:
     one = side(tmp_path, "a", {row("a", DIGESTS[0], None)}, {"a": "OK"})
     cut = tmp_path / "ledger.ndjson.gz"
