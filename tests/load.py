@@ -96,11 +96,12 @@ def crawl(folder: Path, estate: Estate) -> tuple[int, list[Look]]:
         began = time.monotonic()
         with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE) as process:
             assert process.stdout
-            rows, looks = 0, []
+            rows, looks, due = 0, [], began
             while block := os.read(process.stdout.fileno(), 1 << 20):
                 rows += block.count(b"\n")
-                if time.monotonic() - began >= EVERY * len(looks) and (seen := look(process.pid, began)):
+                if time.monotonic() >= due and (seen := look(process.pid, began)):
                     looks.append(seen)
+                    due = time.monotonic() + EVERY
     return rows, looks
 
 
