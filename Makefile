@@ -2,11 +2,7 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-<<<<<<< HEAD
-.PHONY: demo test slow readers docs examples faults soak crash load sweep adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
-=======
-.PHONY: demo test slow readers docs examples faults soak crash sweep ray adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
->>>>>>> d9b8628 (Several processes on one run: workers, a Ray cluster, shares of an array job)
+.PHONY: demo test slow readers docs examples faults soak crash load sweep ray adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
 	@echo 'make test         linters, type checkers, and all tests'
