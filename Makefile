@@ -5,8 +5,9 @@ bin := .venv/bin
 .PHONY: demo test slow readers docs examples faults soak crash load sweep ray adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
-	@echo 'make test         linters, type checkers, and all tests'
+	@echo 'make test         linters, type checkers, and all tests but the slow ones'
 	@echo 'make lint, types  each part of it alone'
+	@echo 'make slow         the tests that make test leaves out, because they take long'
 	@echo 'make docs         build docs/ into .site, warnings being errors, and run every command that stands there'
 	@echo 'make examples     check what examples/ has against the schemas of those who will read it'
 	@echo 'make faults       the whole program against every fault, over HTTP and TLS, as a table'
