@@ -73,13 +73,18 @@ class Work:
         return cls(skewed.accounts, targets, pages, slowest)
 
 
-def row(work: Work, measured: Measured, assumed: Assumed, ratio: float) -> list[str]:
-    """One line of the table."""
+def ratio(results: Path) -> float:
+    """How near to its largest bound the simulated crawl came."""
+    return float(json.loads(results.read_text())["works"]["simulate"]["estate"]["ratio"])
+
+
+def row(work: Work, measured: Measured, assumed: Assumed, times: float) -> list[str]:
+    """One line of the table; every bound of AWS's takes so many `times` as long."""
     cpu = work.targets * measured.target + work.pages * measured.request
-    # What no number of processes makes shorter; `ratio` is how near to such a bound the simulated crawl came.
+    # What no number of processes makes shorter.
     listing = work.accounts / _PAGE / _LIST_ACCOUNTS
     keys = work.accounts / _ASSUME_ROLE
-    floor = max(work.slowest, listing, keys) * ratio
+    floor = max(work.slowest, listing, keys) * times
     processes = max(1, ceil(cpu / (floor * assumed.efficiency)))
     alone = max(floor, cpu) + measured.startup
     seconds = max(floor, cpu / (processes * (assumed.efficiency if processes > 1 else 1.0))) + measured.startup
@@ -102,13 +107,12 @@ def compute(results: Path, *, quick: bool, assumed: Assumed | None = None) -> st
     """The table, as it stands in the docs."""
     assumed = assumed or Assumed()
     measured = Measured.read(results)
-    ratio = float(json.loads(results.read_text())["works"]["simulate"]["estate"]["ratio"])
     headings = [
         "accounts", "targets", "ECR requests", "AssumeRole", "CPU min", "min, one process",
         "processes", "MB in all", "min", "$ a run",
     ]  # fmt: skip
     rows = [
-        row(Work.of(Skewed(accounts=accounts)), measured, assumed, ratio)
+        row(Work.of(Skewed(accounts=accounts)), measured, assumed, ratio(results))
         for accounts in ((20, 40) if quick else ACCOUNTS)
     ]
     return table(headings, rows)

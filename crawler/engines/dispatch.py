@@ -22,8 +22,8 @@ from crawler.wanted import Filter, Unmatched
 
 logger = logging.getLogger(__name__)
 
-#: Workers that one shard may lose. More, and it is most likely what kills them.
-LOSSES = 5
+#: Workers that one shard may lose: they may be killed for no fault of its own, as machines of a spot market are.
+LOSSES = 20
 
 #: Seconds in which a shard that was stopped may still tell what it has; less than the whole run has left then.
 LAST_REPORT = 3.0

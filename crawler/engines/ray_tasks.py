@@ -22,7 +22,7 @@ from crawler.shard import Report, Shard
 AssignmentT = TypeVar("AssignmentT")
 
 #: CPUs that Ray sets aside for a shard: it waits for AWS most of its time.
-_CPUS = 0.25
+_CPUS = 0.5
 
 #: Shards handed to Ray for each that it can run at once: so many that none of its workers waits for us.
 _WINDOW = 2

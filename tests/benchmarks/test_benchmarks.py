@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine, report, throttle_report, throttled, works
+from benchmarks import machine, report, scale, throttle_report, throttled, works
 from benchmarks.machine import multiset
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
@@ -111,3 +111,22 @@ def test_a_table_stays_between_its_marks(tmp_path: Path) -> None:
     assert page.read_text() == (
         "before\n<!-- a -->\n| a   | b |\n|-----|--:|\n| one | 2 |\n<!-- end -->\nbetween\n<!-- b -->\n<!-- end -->\n"
     )
+
+
+@pytest.mark.slow
+def test_workers_are_measured() -> None:
+    printed = benchmark("workers", "--quick")
+    for engine in ("in this process", "--workers 1", "--workers 2"):
+        assert re.search(rf"^\| {engine} +\|", printed, re.MULTILINE), printed
+
+
+@pytest.mark.slow
+def test_the_table_of_scale_is_what_the_figures_give() -> None:
+    """`python -m benchmarks scale` writes it anew after other benchmarks were run."""
+    here = Path(report.__file__).parent
+    page = (here.parent / "docs/explanation/scale.md").read_text()
+    measured = scale.Measured.read(here / "results.json")
+    cells = scale.row(
+        scale.Work.of(scale.Skewed(accounts=1_000)), measured, scale.Assumed(), scale.ratio(here / "results.json")
+    )
+    assert re.search(r" +\| +".join(map(re.escape, cells)), page), cells

@@ -60,12 +60,12 @@ def test_rows_ledger_and_manifest_are_those_of_one_process(alone: Zygote, local:
 _CLUSTER = """
 import json, sys, time
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0.5, "include_dashboard": False})
-nodes = [cluster.add_node(num_cpus=0.5)]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=1)]
 print(cluster.address, flush=True)
 for line in sys.stdin:
     cluster.remove_node(nodes.pop(), allow_graceful=False)
-    nodes.append(cluster.add_node(num_cpus=0.5))
+    nodes.append(cluster.add_node(num_cpus=1))
     print("replaced", flush=True)
 cluster.shutdown()
 """
