@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, redirect_stdout
 from typing import Any, TypeVar
 
 import anyio
@@ -39,15 +40,17 @@ def connected(address: str | None) -> Generator[None]:
     """
     if address not in (None, "auto", "local"):
         _knock(address)
-    try:
-        ray.init(address, log_to_driver=True, logging_level=logging.WARNING, include_dashboard=False)
-    except (RayError, OSError, ValueError, RuntimeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"--address {address or 'of this machine'}: no Ray cluster: {said}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    # Ray prints what its machines have to say on standard output, which is not for that, and waits for its reader.
+    with redirect_stdout(sys.stderr):
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+        except (RayError, OSError, ValueError, RuntimeError) as error:
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"--address {address or 'of this machine'}: no Ray cluster: {said}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _knock(address: str) -> None:

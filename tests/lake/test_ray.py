@@ -57,15 +57,21 @@ def test_rows_ledger_and_manifest_are_those_of_one_process(alone: Zygote, local:
     assert {key: one[key] for key in same} == {key: two[key] for key in same}
 
 
+#: A head that crawls nothing, and a node that is killed and replaced for each line, when it is at work.
 _CLUSTER = """
-import json, sys, time
+import sys, time
+import ray
+from ray._private.state import available_resources_per_node
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-nodes = [cluster.add_node(num_cpus=1)]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+node = cluster.add_node(num_cpus=1)
+ray.init(cluster.address, log_to_driver=False)
 print(cluster.address, flush=True)
 for line in sys.stdin:
-    cluster.remove_node(nodes.pop(), allow_graceful=False)
-    nodes.append(cluster.add_node(num_cpus=1))
+    while available_resources_per_node().get(node.node_id, {}).get("CPU", 0) == 1:
+        time.sleep(0.05)
+    cluster.remove_node(node, allow_graceful=False)
+    node = cluster.add_node(num_cpus=1)
     print("replaced", flush=True)
 cluster.shutdown()
 """
@@ -105,3 +111,4 @@ def test_a_node_is_killed(alone: Zygote, local: Place, estate: Estate, emulator:
         finally:
             cluster.send_signal(signal.SIGKILL)
     check_published(local, "r", Counter(estate.rows()))
+    assert alone.said().count("a worker was lost") >= times
