@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from crawler.errors import CrawlError, Fatal, UsageError
     from crawler.ledger import Failure
-    from crawler.library import ImagePage, Pages, crawl
+    from crawler.library import ImageDetails, ImagePage, Pages, crawl
     from crawler.model import ImageStatus, Outcome, Result, TagStatus
 
 __version__ = "0.1.0"
@@ -19,6 +19,7 @@ __all__ = [
     "CrawlError",
     "Failure",
     "Fatal",
+    "ImageDetails",
     "ImagePage",
     "ImageStatus",
     "Outcome",
@@ -31,7 +32,7 @@ __all__ = [
 
 _FROM = {
     **dict.fromkeys(("CrawlError", "Fatal", "UsageError"), "errors"),
-    **dict.fromkeys(("ImagePage", "Pages"), "library"),
+    **dict.fromkeys(("ImageDetails", "ImagePage", "Pages"), "library"),
     **dict.fromkeys(("ImageStatus", "Outcome", "Result", "TagStatus"), "model"),
     "Failure": "ledger",
 }

@@ -6,24 +6,44 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import cast
+from typing import Literal, TypedDict, cast
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from crawler.accounts import AccountsFile, open_accounts
 from crawler.crawl import Crawl
+from crawler.errors import UsageError
 from crawler.ledger import Failure, Ledger
 from crawler.logs import leave_to_the_caller
-from crawler.model import Image, ImageId, ImageStatus, Result, TagStatus, Target
+from crawler.model import Image, ImageId, ImageStatus, Result, RowKind, TagStatus, Target
 from crawler.settings import Settings
 from crawler.verdict import fatal
 from crawler.wiring import crawl_all, registries_of
 
 
+class ImageDetails(TypedDict):
+    """An image as DescribeImages tells it. Times are ISO 8601 in UTC, `imageTags` sorted; None is what AWS left out.
+
+    https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html
+    """
+
+    imageDigest: str
+    imageTags: list[str]
+    imageSizeInBytes: int | None
+    imagePushedAt: str | None
+    lastRecordedPullTime: str | None
+    imageManifestMediaType: str | None
+    artifactMediaType: str | None
+    subjectManifestDigest: str | None
+    imageStatus: str | None
+    lastArchivedAt: str | None
+    lastActivatedAt: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class ImagePage:
-    """Up to a thousand image IDs of one repository. `image_ids` are mappings with `imageDigest` and `imageTag`.
+    """Up to a thousand images of one repository. `image_ids` are mappings with `imageDigest` and `imageTag`.
 
     `account_id` is the account whose credentials were used, most often that of the registry itself. `imageTag` is None
     for an untagged image; an image with three tags comes three times.
@@ -34,6 +54,14 @@ class ImagePage:
     region: str
     repository: str
     image_ids: Sequence[ImageId]
+    _details: Sequence[ImageDetails] | None = None
+
+    @property
+    def details(self) -> Sequence[ImageDetails]:
+        """Each image once, with its tags. Raises `UsageError` where the crawl was not asked for them."""
+        if self._details is None:  # an empty page would read as a repository without images
+            raise UsageError('only crawl(…, rows="details") has details')
+        return self._details
 
 
 class Pages:
@@ -69,15 +97,24 @@ class Pages:
 
 
 class _Rows:
-    def __init__(self, target: Target, repository: str, send: MemoryObjectSendStream[ImagePage]) -> None:
+    def __init__(self, target: Target, repository: str, kind: RowKind, send: MemoryObjectSendStream[ImagePage]) -> None:
         self._target = target
         self._repository = repository
+        self._kind = kind
         self._send = send
 
     async def send(self, images: Sequence[Image]) -> None:
-        target, image_ids = self._target, cast("Sequence[ImageId]", images)  # since that is what `crawl` asks for
-        page = ImagePage(target.account.account_id, target.registry_id, target.region, self._repository, image_ids)
-        await self._send.send(page)
+        target = self._target
+        image_ids, details = cast("Sequence[ImageId]", images), None
+        if self._kind is RowKind.DETAILS:
+            details = cast("Sequence[ImageDetails]", images)
+            image_ids = [
+                {"imageDigest": image["imageDigest"], "imageTag": tag}
+                for image in details
+                for tag in image["imageTags"] or [None]
+            ]
+        whose = (target.account.account_id, target.registry_id, target.region, self._repository)
+        await self._send.send(ImagePage(*whose, image_ids, details))
 
     def commit(self, result: Result) -> None:
         pass
@@ -86,7 +123,8 @@ class _Rows:
 class _Stream:
     """A `Sink` whose pages somebody reads."""
 
-    def __init__(self, send: MemoryObjectSendStream[ImagePage]) -> None:
+    def __init__(self, kind: RowKind, send: MemoryObjectSendStream[ImagePage]) -> None:
+        self._kind = kind
         self._send = send
 
     def holds(self, target: Target, repository: str | None = None) -> bool:  # noqa: ARG002 - as the protocol has it
@@ -94,7 +132,7 @@ class _Stream:
 
     @contextmanager
     def repository(self, target: Target, name: str) -> Generator[_Rows]:
-        yield _Rows(target, name, self._send)
+        yield _Rows(target, name, self._kind, self._send)
 
     def target_ended(self, result: Result) -> None:
         pass
@@ -109,6 +147,7 @@ async def crawl(
     region: Sequence[str] = (),
     repository: Sequence[str] = (),
     exclude_repository: Sequence[str] = (),
+    rows: Literal["ids", "details"] = "ids",
     tag_status: TagStatus = TagStatus.ANY,
     image_status: ImageStatus = ImageStatus.ANY,
     targets_at_once: int = 32,
@@ -125,6 +164,8 @@ async def crawl(
         if not pages.complete:
             ...  # pages.failures say what is missing, and why
 
+    With `rows="details"` each page has `details` as well, typed as `ImageDetails`: size, times, media types.
+
     Needs asyncio. Leaving the block ends the crawl, wherever it is. `on_result` is called with the outcome of every
     unit; pages of a repository that fails later have come already, as its outcome tells.
 
@@ -139,6 +180,7 @@ async def crawl(
         region=tuple(region),
         repository=tuple(repository),
         exclude_repository=tuple(exclude_repository),
+        rows=RowKind(rows),
         tag_status=tag_status,
         image_status=image_status,
         targets_at_once=targets_at_once,
@@ -174,11 +216,12 @@ async def _run(
     async with send, registries_of(settings, ledger.warn) as registries:
         walk = Crawl(
             registries,
-            _Stream(send),
+            _Stream(settings.rows, send),
             ledger,
             limits=settings.limits(),
             policy=settings.policy(),
             wanted=settings.filter(),
+            rows=settings.rows,
         )
         await crawl_all(walk, ledger, settings, file)
         pages.ended = True

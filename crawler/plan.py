@@ -15,12 +15,15 @@ from crawler.errors import Fatal, UsageError
 from crawler.hints import Expected, Hints, Unfit
 from crawler.hints_file import estate
 from crawler.ledger import Ledger
-from crawler.model import Account, Outcome, Result, RowKind
+from crawler.model import PUBLIC, Account, Outcome, Result, RowKind
 from crawler.registry import Registries
 from crawler.rehearsal import NamesOnly, Narrowed, rehearse
 from crawler.report import Terminal, describe, printable
 from crawler.settings import Settings
 from crawler.wiring import hints_text
+
+#: Who is asked, as the first part of an operation's name in IAM: ECR, and ECR Public.
+ECR, ECR_PUBLIC = "ecr", "ecr-public"
 
 #: Bytes of a row with names of usual length; 71 of them are its digest, or twice that.
 ROW_BYTES = {RowKind.IDS: 200, RowKind.DETAILS: 570}
@@ -46,7 +49,8 @@ class _Surveyed(Narrowed):
 class Plan:
     """What would be crawled. `targets` and `repositories` are by region; `listed` counts those left out too.
 
-    `expected` is what the last run tells, None without hints.
+    `describing` counts requests, and `registered` repositories to list, by service. `expected` is what the last run
+    tells, None without hints.
     """
 
     page_size: int
@@ -54,7 +58,8 @@ class Plan:
     accounts: int = 0
     assumed: int = 0
     asked_for_regions: int = 0
-    describing: int = 0
+    describing: Counter[str] = field(default_factory=Counter[str])
+    registered: Counter[str] = field(default_factory=Counter[str])
     listed: int = 0
     targets: Counter[str] = field(default_factory=Counter[str])
     repositories: Counter[str] = field(default_factory=Counter[str])
@@ -64,8 +69,18 @@ class Plan:
 
     @property
     def listing(self) -> int | None:
-        """Requests for images, by the last run; None where that is not known."""
-        return max(self.expected.pages - self.describing, self.repositories.total()) if self.expected else None
+        """Requests for images, of both services, by the last run; None where that is not known."""
+        least = self.repositories.total()
+        return max(self.expected.pages - self.describing.total(), least) if self.expected else None
+
+    def listing_of(self, service: str) -> int | None:
+        """Those of one service. The last run tells their sum alone."""
+        return self.listing if self.registered[service] == self.repositories.total() else None
+
+    def operations(self) -> dict[str, str]:
+        """The operation that lists images, by service; ECR Public is only there where it is asked."""
+        private = {ECR: self.rows_of.operation}
+        return private | ({ECR_PUBLIC: RowKind.DETAILS.operation} if self.describing[ECR_PUBLIC] else {})
 
     @property
     def rows(self) -> tuple[int, int] | None:
@@ -76,7 +91,14 @@ class Plan:
 
     def as_json(self) -> dict[str, object]:
         """The plan as `--format json` prints it. What is not known is null."""
-        rows, expected, listing = self.rows, self.expected, f"ecr:{self.rows_of.operation}"
+        rows, expected = self.rows, self.expected
+        requests: dict[str, int | None] = {}
+        for service, operation in self.operations().items():
+            requests |= {
+                f"{service}:DescribeRepositories": self.describing[service],
+                f"{service}:{operation}": self.listing_of(service),
+                f"{service}:{operation} at least": self.registered[service],
+            }
         return {
             "accounts": self.accounts,
             "targets": self.targets.total(),
@@ -86,9 +108,7 @@ class Plan:
             "repositoriesLeftOut": self.listed - self.repositories.total(),
             "unitsUnknown": self.unknown,
             "requests": {
-                "ecr:DescribeRepositories": self.describing,
-                listing: self.listing,
-                f"{listing} at least": self.repositories.total(),
+                **requests,
                 "sts:AssumeRole at least": self.assumed,
                 "account:ListRegions": self.asked_for_regions,
             },
@@ -109,10 +129,12 @@ class _Survey(Ledger):
         """See `Ledger`."""
         await super().record(result)
         plan, region = self._plan, result.unit.region
+        service = ECR_PUBLIC if (result.unit.registry_id or "").startswith(PUBLIC) else ECR
         if result.unit.repository is not None:
             plan.repositories[region or ""] += 1
+            plan.registered[service] += 1
             return
-        plan.describing += result.chain.pages
+        plan.describing[service] += result.chain.pages
         plan.listed += result.chain.items
         if result.outcome in (Outcome.OK, Outcome.EMPTY):
             plan.targets[region or ""] += 1
@@ -149,26 +171,8 @@ def show_json(plan: Plan) -> None:
 def show(plan: Plan, ledger: Ledger) -> None:
     """Print the plan for people."""
     console = Terminal(sys.stdout)
-    repositories, left_out = plan.repositories.total(), plan.listed - plan.repositories.total()
-    table = Table(box=None, pad_edge=False)
-    table.add_column("region")
-    table.add_column("targets", justify="right")
-    table.add_column("repositories", justify="right")
-    for region in sorted(plan.targets):
-        table.add_row(region, f"{plan.targets[region]:,}", f"{plan.repositories[region]:,}")
-    console.print(table)
-    lines = [
-        "",
-        f"{plan.accounts:,} accounts, {plan.targets.total():,} targets, {repositories:,} repositories"
-        + (f" ({left_out:,} more are left out by filters)" if left_out else ""),
-        f"ecr:DescribeRepositories  {plan.describing:,} requests (this plan has just made as many)",
-        f"{f'ecr:{plan.rows_of.operation}':24}  {_requests(plan)}",
-        f"other calls               {plan.assumed:,} sts:AssumeRole or more, {plan.asked_for_regions:,} for regions",
-        f"rows                      {_rows(plan)}",
-        f"time                      {_time(plan)}",
-        f"CloudTrail                logs each of these calls as a read-only management event: {_events(plan)}",
-    ]
-    for line in lines:
+    console.print(_by_region(plan))
+    for line in _lines(plan):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for failure in ledger.failures:
         text = f"Not known: {describe(failure.first, failure.units)}"
@@ -177,12 +181,43 @@ def show(plan: Plan, ledger: Ledger) -> None:
         console.print("`crawler doctor` says what to do about each.", highlight=False, markup=False)
 
 
-def _requests(plan: Plan) -> str:
-    least = plan.repositories.total()
-    images = "image IDs" if plan.rows_of is RowKind.IDS else "images"
-    if plan.listing is None:
+def _by_region(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("region")
+    table.add_column("targets", justify="right")
+    table.add_column("repositories", justify="right")
+    for region in sorted(plan.targets):
+        table.add_row(region, f"{plan.targets[region]:,}", f"{plan.repositories[region]:,}")
+    return table
+
+
+def _lines(plan: Plan) -> list[str]:
+    repositories, left_out = plan.repositories.total(), plan.listed - plan.repositories.total()
+    told: dict[str, str] = {}
+    for service, operation in plan.operations().items():
+        made = f"{plan.describing[service]:,} requests (this plan has just made as many)"
+        told |= {f"{service}:DescribeRepositories": made, f"{service}:{operation}": _requests(plan, service)}
+    told |= {
+        "other calls": f"{plan.assumed:,} sts:AssumeRole or more, {plan.asked_for_regions:,} for regions",
+        "rows": _rows(plan),
+        "time": _time(plan),
+        "CloudTrail": f"logs each of these calls as a read-only management event: {_events(plan)}",
+    }
+    width = max(map(len, told))
+    return [
+        "",
+        f"{plan.accounts:,} accounts, {plan.targets.total():,} targets, {repositories:,} repositories"
+        + (f" ({left_out:,} more are left out by filters)" if left_out else ""),
+        *(f"{name:{width}}  {text}" for name, text in told.items()),
+    ]
+
+
+def _requests(plan: Plan, service: str) -> str:
+    least, listing = plan.registered[service], plan.listing_of(service)
+    images = "image IDs" if service == ECR and plan.rows_of is RowKind.IDS else "images"
+    if listing is None:
         return f"{least:,} requests, and one more for each further {plan.page_size:,} {images} of a repository"
-    return f"about {plan.listing:,} requests, as in the last run"
+    return f"about {listing:,} requests, as in the last run"
 
 
 def _rows(plan: Plan) -> str:
@@ -205,5 +240,5 @@ def _time(plan: Plan) -> str:
 
 def _events(plan: Plan) -> str:
     listing = plan.listing if plan.listing is not None else plan.repositories.total()
-    total = plan.describing + listing + plan.assumed + plan.asked_for_regions
+    total = plan.describing.total() + listing + plan.assumed + plan.asked_for_regions
     return f"{'about' if plan.expected else 'at least'} {total:,}"

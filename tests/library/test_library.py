@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from crawler import Fatal, ImagePage, Outcome, Result, UsageError, crawl
+from crawler import Fatal, ImageDetails, ImagePage, Outcome, Result, UsageError, crawl
 from crawler.emulator import Account, Emulator, Estate, Options, Repository, Series, running
 
 ONE, TWO = "000000000001", "000000000002"
@@ -66,6 +66,37 @@ def test_every_image_id_comes_in_typed_pages(accounts: Path) -> None:
     asyncio.run(main())
     assert found == Counter(tuple(row) for row in estate().rows())
     assert Counter(result.outcome for result in results) == {Outcome.OK: 6, Outcome.EMPTY: 4}
+
+
+@pytest.mark.usefixtures("emulator")
+def test_details_come_in_typed_pages_too(accounts: Path) -> None:
+    found: list[ImageDetails] = []
+    image_ids: Counter[tuple[str | None, str | None]] = Counter()
+
+    async def main() -> None:
+        async with crawl(accounts, account=["name-1"], rows="details") as pages:
+            async for page in pages:
+                found.extend(page.details)
+                image_ids.update((image["imageDigest"], image["imageTag"]) for image in page.image_ids)
+        assert pages.complete
+
+    asyncio.run(main())
+    expected = Counter((row[3], row[4]) for row in estate().rows() if row[0] == ONE)
+    assert image_ids == expected
+    assert Counter((image["imageDigest"], tag) for image in found for tag in image["imageTags"] or [None]) == expected
+    assert len(found) == len({image["imageDigest"] for image in found}) > 2500
+    assert all(set(image) == set(ImageDetails.__annotations__) for image in found)
+    assert all(image["imageSizeInBytes"] and image["imagePushedAt"] for image in found)
+
+
+@pytest.mark.usefixtures("emulator")
+def test_details_that_were_not_asked_for_are_no_empty_page(accounts: Path) -> None:
+    async def main() -> None:
+        async with crawl(accounts, account=["name-1"], repository=["team/web"]) as pages:
+            assert [page.details async for page in pages]
+
+    with pytest.raises(UsageError, match=r'rows="details"'):
+        asyncio.run(main())
 
 
 def test_what_is_missing_shows_in_the_end(accounts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,3 +101,24 @@ def test_details_are_planned_by_their_own_requests(program: Program, start: Any)
     least, most = plan["rows"]
     assert least <= len(crawled.stdout.splitlines()) <= most
     assert "ecr:ListImages" not in {**plan["requests"], **spent}
+
+
+def test_requests_to_public_registries_are_counted_as_what_they_are(program: Program, start: Any) -> None:
+    public = {name: Repository(name, Series(name, 3)) for name in ("site", "tool")}
+    made = Estate([account(ONE, public=public), account(TWO)], regions=REGIONS)
+    with running(made) as emulator:
+        start(emulator, made)
+        crawled = program.run("--accounts", "accounts.yaml", "--account", "name-*", "--hints", "hints")
+        spent = emulator.stats()["requests"]
+        code, plan = planned(program, "--hints", "hints")
+        said = program.run("plan", "--accounts", "accounts.yaml", "--account", "name-*").stdout.decode()
+    assert (crawled.returncode, code) == (0, 0)
+    asked = plan["requests"]
+    for operation in ("ecr:DescribeRepositories", "ecr-public:DescribeRepositories"):
+        assert asked[operation] == spent[operation]
+    assert asked["ecr:ListImages at least"] == spent["ecr:ListImages"] == 6
+    assert asked["ecr-public:DescribeImages at least"] == spent["ecr-public:DescribeImages"] == 2
+    assert "ecr-public:DescribeImages        2 requests, and one more for each further 1,000 images" in said
+    # The last run tells the sum of both, so neither is told as if it were known; rows follow from the sum.
+    assert (asked["ecr:ListImages"], asked["ecr-public:DescribeImages"]) == (None, None)
+    assert plan["rows"] == [0, 8000]
