@@ -21,6 +21,8 @@ from crawler.settings import Settings
 from crawler.verdict import fatal
 from crawler.wiring import crawl_all, registries_of
 
+_UNTAGGED: Sequence[str | None] = (None,)
+
 
 class ImageDetails(TypedDict):
     """An image as DescribeImages tells it. Times are ISO 8601 in UTC, `imageTags` sorted; None is what AWS left out.
@@ -111,7 +113,7 @@ class _Rows:
             image_ids = [
                 {"imageDigest": image["imageDigest"], "imageTag": tag}
                 for image in details
-                for tag in image["imageTags"] or [None]
+                for tag in image["imageTags"] or _UNTAGGED
             ]
         whose = (target.account.account_id, target.registry_id, target.region, self._repository)
         await self._send.send(ImagePage(*whose, image_ids, details))
