@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from crawler.ledger import FAILURES_KEPT, LAST_WORDS, Ledger, Running, line, parse
+from crawler.ledger import FAILURES_KEPT, LAST_WORDS, Ledger, Running, Totals, line, parse
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Account, Chain, Outcome, Result, Target, Unit
 from tests.fakes import run
 
@@ -105,6 +105,64 @@ def test_pages_of_units_that_have_not_ended_are_counted_too() -> None:
     run(lambda: ledger.record(result(Outcome.OK, pages=3)))
     ledger.running = {pages: Running(Unit.of(TARGET), Chain(pages=pages), 0.0) for pages in (4, 5)}
     assert ledger.fetched() == 12
+
+
+def test_what_earlier_attempts_did_is_told_apart_from_what_comes() -> None:
+    ledger = Ledger()
+    assert (ledger.recalled_pages, ledger.recalled_rows) == (0, 0)
+
+    async def main() -> None:
+        await ledger.record(result(Outcome.OK, pages=3, items=2500))
+        ledger.recalled()
+        await ledger.record(result(Outcome.OK, pages=1, items=7))
+
+    run(main)
+    assert (ledger.recalled_pages, ledger.recalled_rows) == (3, 2500)
+    assert (ledger.totals.pages, ledger.totals.rows) == (4, 2507)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(results, st.booleans()), max_size=6))
+def test_the_sums_of_two_ledgers_are_those_of_one_that_had_all(ended: list[tuple[Result, bool]]) -> None:
+    one, other, all_ = Ledger(), Ledger(), Ledger()
+
+    async def main() -> None:
+        for made, second in ended:
+            await (other if second else one).record(made)
+            await all_.record(made)
+        for ledger in (one, other, all_):
+            ledger.totals.accounts += 1
+        await one.join(other.totals, b"", ())
+
+    run(main)
+    assert one.totals == replace(all_.totals, accounts=2)
+
+
+def test_what_another_ledger_has_recorded_is_passed_on_and_its_failures_are_kept() -> None:
+    lines = Lines()
+    ledger = Ledger(lines)
+    denied, stopped = result(Outcome.DENIED), replace(result(Outcome.FAILED), code=INTERRUPTED)
+
+    async def main() -> None:
+        await ledger.join(Totals(rows=7), b"one\ntwo\n", [result(Outcome.OK), denied, stopped, denied])
+        await ledger.join(Totals(rows=1), b"", [])
+
+    run(main)
+    assert lines.taken == [b"one\ntwo\n"]
+    assert ledger.totals == Totals(rows=8)
+    assert [(failure.first, failure.units) for failure in ledger.failures] == [(denied, 2)]
+
+
+def test_lines_of_another_ledger_have_a_moment_left_when_the_run_is_stopped() -> None:
+    async def stopped(*lines: Lines) -> float:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await Ledger(*lines).join(Totals(), b"one\n", [])
+        return anyio.current_time()
+
+    first, second = Lines(LAST_WORDS / 2), Lines(LAST_WORDS / 2)
+    assert run(lambda: stopped(first, second)) == LAST_WORDS
+    assert first.taken == second.taken == [b"one\n"]
 
 
 def test_units_that_a_stop_left_behind_have_failed_at_nothing() -> None:
