@@ -72,7 +72,10 @@ def ledger(folder: Path) -> dict[str | None, dict[str, object]]:
     return by_repository
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+hangup = pytest.mark.skipif(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="these tests run under nohup")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=hangup)])
 def test_the_first_signal_stops_cleanly(program: Program, number: signal.Signals) -> None:
     rule = Rule(fault="stall", operation="ListImages", repository=STALLED, times=0)
     with (

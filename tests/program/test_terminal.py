@@ -16,7 +16,7 @@ import pytest
 from crawler.emulator import Account, Emulator, Estate, Options, Repository, Rule, running
 from crawler.emulator.images import Series
 from tests.program.conftest import Program
-from tests.program.test_signals import wait_until
+from tests.program.test_signals import hangup, wait_until
 
 ACCOUNT, REGION = "000000000001", "eu-west-1"
 #: With -vv each is two lines of log: many times what a terminal holds.
@@ -96,6 +96,7 @@ def test_a_signal_ends_it_though_nobody_reads(program: Program) -> None:
         assert time.monotonic() - sent < 5
 
 
+@hangup
 def test_a_terminal_that_hangs_up_stops_it_cleanly(program: Program) -> None:
     stall = Rule(fault="stall", operation="ListImages", repository=NAMES[-1], times=0)
     with (
