@@ -123,6 +123,7 @@ def test_what_earlier_attempts_did_is_told_apart_from_what_comes() -> None:
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(results, st.booleans()), max_size=6))
+@example([(replace(result(Outcome.FAILED), code=INTERRUPTED), second) for second in (False, True)])
 def test_the_sums_of_two_ledgers_are_those_of_one_that_had_all(ended: list[tuple[Result, bool]]) -> None:
     one, other, all_ = Ledger(), Ledger(), Ledger()
 

@@ -161,7 +161,7 @@ def test_it_is_for_those_who_do_not_see_it_too(page: Page) -> None:
 
 @pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_a_crawl_leaves_what_it_needs(program: Zygote, place: Place) -> None:
-    slow = Options(throttle=Throttle(30, 5), faults=["access-denied:account=000000000001,times=always"])
+    slow = Options(throttle=Throttle(10, 1), faults=["access-denied:account=000000000001,times=always"])
     with running(company(), slow) as emulator:
         program.environment |= {**emulator.environment(), **(place.s3.environment() if place.s3 else {})}
         assert program.run(*command(place, "r")) == 3
