@@ -79,7 +79,10 @@ async def persist(call: Callable[[], Awaitable[T]], policy: RetryPolicy) -> T:
         if failed:
             # The attempt that was made already: tenacity counts it as the first, and waits before the second.
             error, failed = failed, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # it holds this frame: a cycle, and with it the half megabyte that its page was read from
         return await call()
 
     def wait(state: RetryCallState) -> float:

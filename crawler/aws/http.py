@@ -143,7 +143,8 @@ class Pool:
         try:
             answer = await exchange(self._connector, to, serialize(method, route.url.raw_path_qs, headers, body))
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise _translate(error, route) from error
+            # Its traceback holds aiohttp's stream, which holds the error: a cycle, and with it what came of the page.
+            raise _translate(error, route) from error.with_traceback(None)
         if _log.isEnabledFor(logging.DEBUG):
             _tell(route, headers, answer)
         return answer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -53,6 +55,31 @@ def scripted(*steps: Step) -> tuple[Fetch[str], list[float]]:
 
 def gaps(times: list[float]) -> list[float]:
     return [after - before for before, after in pairwise(times)]
+
+
+class Answer:
+    """What an attempt holds while it lasts: pages are half a megabyte each."""
+
+
+@pytest.mark.parametrize("failures", [1, 2, 5])
+def test_what_a_failed_attempt_held_is_gone_once_the_next_has_answered(failures: int) -> None:
+    """Without the collector of cycles, which a crawl lets run but seldom."""
+    held: list[weakref.ref[Answer]] = []
+
+    async def call() -> int:
+        answer = Answer()
+        held.append(weakref.ref(answer))
+        if len(held) <= failures:
+            raise Transient("MalformedResponse", str(id(answer)))
+        return len(held)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(lambda: persist(call, LONGEST)) == failures + 1
+        assert [ref() for ref in held] == [None] * (failures + 1)
+    finally:
+        gc.enable()
 
 
 def test_waits_double_up_to_the_cap() -> None:
