@@ -96,8 +96,8 @@ def kill_workers(process: subprocess.Popen[bytes], emulator: Emulator, times: in
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 10])
 def test_a_worker_is_killed(program: Zygote, place: Place, estate: Estate, emulator: Emulator, times: int) -> None:
-    with started(program, *command(place, "r"), *_WORKERS, "--max-rps", "40") as process:
-        assert kill_workers(process, emulator, times, every=6) == times
+    with started(program, *command(place, "r"), *_WORKERS, "--max-rps", "15") as process:
+        assert kill_workers(process, emulator, times, every=3) == times
         assert process.wait(120) == 0, program.said()
     check_published(place, "r", Counter(estate.rows()))
     assert place.manifest("r")["status"] == "complete"  # type: ignore[index]
@@ -107,9 +107,9 @@ def test_a_worker_is_killed(program: Zygote, place: Place, estate: Estate, emula
 def test_a_worker_is_killed_while_rows_go_to_a_stream(
     program: Zygote, estate: Estate, emulator: Emulator, times: int
 ) -> None:
-    arguments = ["--accounts", "accounts.yaml", "--ledger", "ledger", "--quiet", *_WORKERS, "--max-rps", "40"]
+    arguments = ["--accounts", "accounts.yaml", "--ledger", "ledger", "--quiet", *_WORKERS, "--max-rps", "15"]
     with started(program, *arguments, "--output", "rows.ndjson") as process:
-        assert kill_workers(process, emulator, times, every=6) == times
+        assert kill_workers(process, emulator, times, every=3) == times
         assert process.wait(120) == 0, program.said()
     rows = rows_of((program.folder / "rows.ndjson").read_bytes(), "rows.ndjson")
     assert Counter(rows) == Counter(estate.rows())
@@ -126,7 +126,7 @@ def test_the_driver_is_killed_and_goes_on(
     expected = Counter(estate.rows())
     total = sum(1 for account in estate.accounts.values() for region in account.repositories.values() for _ in region)
     for _ in range(times):
-        with started(program, *command(place, "r"), *_WORKERS, "--max-rps", "40") as process:
+        with started(program, *command(place, "r"), *_WORKERS, "--max-rps", "15") as process:
             at = requests(emulator)
             while requests(emulator) - at < total // (2 * times + 1) and process.poll() is None:
                 time.sleep(0.005)
