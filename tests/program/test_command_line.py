@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crawler import __version__
 from crawler.__main__ import main
+from crawler.emulation import emulator
+from crawler.emulator import FAULTS
+from crawler.errors import UsageError
+from crawler.extras import need
 from tests.program.conftest import Program
 from tests.program.readme_help import README, program_help, split
 
@@ -58,6 +64,52 @@ def test_a_shell_is_told_how_to_complete(program: Program) -> None:
     script.write_bytes(done.stdout)
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0  # noqa: S607
     assert b"--targets-at-once" in done.stdout
+
+
+def test_the_emulator_serves_until_it_is_told_to_stop(program: Program) -> None:
+    command = program.command("emulator", "--accounts", "2", "--write-accounts", "accounts.yaml", "--rate", "50")
+    with subprocess.Popen(
+        command, env=program.env(), cwd=program.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        words = shlex.split(process.stdout.readline())
+        assert words[0] == "export"
+        program.environment |= dict(word.split("=", 1) for word in words[1:])
+        crawled = program.run("--accounts", "accounts.yaml", "--output", "rows")
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+        assert "3 accounts, the hub 999999999999 among them" in process.stderr.read()
+    assert crawled.returncode == 0, crawled.stderr.decode()
+    assert (program.folder / "rows").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"estate": "nowhere.yaml"}, "emulator: [Errno 2] No such file or directory: 'nowhere.yaml'"),
+        ({"fault": ("nonsense",)}, "emulator: no fault is called 'nonsense'; there are"),
+        ({"write_accounts": "nowhere/accounts.yaml"}, "emulator: [Errno 2] No such file or directory"),
+    ],
+)
+def test_an_emulator_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        emulator(**options)
+
+
+def test_all_faults_of_the_emulator_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert emulator(fault=("list",)) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(FAULTS)
+
+
+@pytest.mark.parametrize("module", ["nothing_of_this_name", "nothing_of_this_name.at_all", "json.nothing"])
+def test_what_an_extra_would_bring_is_named(module: str) -> None:
+    need("lake", "json")
+    with pytest.raises(UsageError, match=rf"without {module}: python -m pip install 'ecr-inventory-crawler\[lake\]'"):
+        need("lake", "json", module)
 
 
 def test_without_its_environment_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
