@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +46,56 @@ class Crawled:
         return line
 
 
+class Forks:
+    """See `forks.py`. Ends with this process."""
+
+    def __init__(self) -> None:
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._server = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "tests.program.forks"],
+                stdin=theirs,
+                cwd=Path(__file__).parents[2],
+            )
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        self._orders.close()
+        self._server.wait()
+
+    def run(
+        self, arguments: tuple[str, ...], environment: dict[str, str], folder: Path, stdin: bytes
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the program to its end, as `subprocess.run` does."""
+        order = json.dumps({"arguments": arguments, "environment": environment, "folder": str(folder)})
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            given.write(stdin)
+            given.seek(0)
+            socket.send_fds(self._orders, [order.encode()], [file.fileno() for file in (given, out, err)])
+            child = int(self._orders.recv(100))
+            with _killed_after(child, 120):
+                code = os.waitstatus_to_exitcode(int(self._orders.recv(100)))
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+
+
+@contextmanager
+def _killed_after(process: int, seconds: int) -> Iterator[None]:
+    timer = threading.Timer(seconds, os.kill, (process, signal.SIGKILL))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@cache
+def forks() -> Forks:
+    return Forks()
+
+
 class Program:
     """Starts `python -m crawler` with an environment of its own."""
 
@@ -52,15 +110,7 @@ class Program:
         return {**os.environ, **self.environment, "COLUMNS": "100"}
 
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            self.command(*arguments),
-            input=stdin,
-            capture_output=True,
-            env=self.env(),
-            cwd=self.folder,
-            check=False,
-            timeout=120,
-        )
+        return forks().run(arguments, self.env(), self.folder, stdin)
 
     def crawl(self, accounts: str, *arguments: str) -> Crawled:
         (self.folder / "accounts.yaml").write_text(accounts)

@@ -44,6 +44,8 @@ def test_the_installed_wheel_crawls(wheel: Path, program: Program) -> None:
         text=True,
     )
     assert where.stdout.strip() == str(site / "crawler" / "__init__.py")
-    done = program.run("demo", "--accounts", "3")
+    # Not the program that tests fork, which is of this folder.
+    command = program.command("demo", "--accounts", "3")
+    done = subprocess.run(command, env=program.env(), cwd=program.folder, check=False, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     assert " 0 missing, 0 that should not be there" in done.stderr.decode()
