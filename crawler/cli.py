@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from cyclopts import App, Group, Parameter, validators
+from cyclopts import App, CycloptsError, CycloptsPanel, Group, Parameter, UnusedCliTokensError, validators
 from cyclopts.config import Env
 
 from crawler import __version__, emulation, lake, prepare
@@ -18,6 +19,17 @@ _WHAT = Group("What to crawl", sort_key=1)
 _WHERE = Group("Where results go", sort_key=2)
 _HOW = Group("How hard to try", sort_key=3)
 _SHOWN = Group("What is shown", sort_key=4)
+
+
+def _told(error: CycloptsError) -> object:
+    """What is wrong with a command line; of a word that fits nowhere cyclopts alone would say that it is unused."""
+    if not (isinstance(error, UnusedCliTokensError) and error.unused_tokens):
+        return CycloptsPanel(error)
+    word, commands = error.unused_tokens[0], [name for name in app if not name.startswith("-")]
+    if close := get_close_matches(word, commands, n=1):
+        return CycloptsPanel(f'"{word}" is no command. Did you mean crawler {close[0]}?')
+    return CycloptsPanel(f'"{word}" means nothing here. Is --accounts missing before it?')
+
 
 _positive = validators.Number(gt=0)
 
@@ -37,6 +49,7 @@ app = App(
         negative=(), show_env_var=False, show_default=lambda value: str(value) if value else None
     ),
     help_format="plaintext",
+    error_formatter=_told,
 )
 
 

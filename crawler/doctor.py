@@ -19,7 +19,7 @@ from crawler.errors import Fatal
 from crawler.ledger import Ledger
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, PUBLIC, Outcome, Result, RowKind
 from crawler.rehearsal import FirstOfAll, Narrowed, rehearse
-from crawler.report import Terminal, describe, next_step, printable
+from crawler.report import OF_KEYS, Terminal, describe, next_step, printable
 from crawler.rows import to_line
 from crawler.settings import Settings
 
@@ -41,7 +41,6 @@ _FIXES = {
     "ClockSkew": "Set this machine's clock (`timedatectl set-ntp true`, or chronyc makestep).",
 }
 _NETWORK = frozenset(_FIXES) - {"ClockSkew"}
-_KEYS = ("NoCredentials", "CredentialsUnusable", "UnknownProfile", "SsoSessionExpired", "MfaRequired")
 
 _DENIED = {
     "organization": "The hub must be the management account or a delegated administrator, and be allowed "
@@ -131,7 +130,7 @@ def fix_of(check: str, result: Result) -> str:
         return "Remove `public: true` from this account's settings."
     if result.outcome is Outcome.DENIED and check in _READING and _public(result):
         return "Give the role ecr-public:DescribeRepositories and ecr-public:DescribeImages (`crawler policy`)."
-    if result.outcome is Outcome.DENIED and result.code not in _KEYS and check in _DENIED:
+    if result.outcome is Outcome.DENIED and result.code not in OF_KEYS and check in _DENIED:
         account = result.unit.account
         return _DENIED[check].format(account=account.account_id if account else "")
     return next_step(result)

@@ -114,6 +114,8 @@ def report(
 
     async def main() -> None:
         await write_page(output, run, to, since)
+        if to != "-":
+            sys.stderr.write(f"{to} is written: open it in a browser\n")
 
     return _run(main)
 

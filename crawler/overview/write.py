@@ -30,10 +30,11 @@ async def write_page(output: str, run_id: str, to: str, since: str | None) -> Fi
 
     It is compared with the run `since`, or with the one before it. Raises `UsageError` or `Fatal`.
     """
-    with Output(to) as file, local_folder() as folder:
-        async with opened(output, writes=False) as store:
-            manifest = await published(store, run_id)
-            before = await published(store, since) if since else await _run_before(store, manifest)
+    async with opened(output, writes=False) as store:
+        manifest = await published(store, run_id)
+        before = await published(store, since) if since else await _run_before(store, manifest)
+        # Not before the runs are known to be there: a misspelt one shall leave no file. Before all that takes long.
+        with Output(to) as file, local_folder() as folder:
             timeline = await _timeline(store, manifest)
             sides = [await side(store, manifest, folder / "later")]
             if before:
@@ -44,9 +45,8 @@ async def write_page(output: str, run_id: str, to: str, since: str | None) -> Fi
                 return figures(store.uri, Run(manifest, later), timeline, compared, folder)
 
             found = await to_thread.run_sync(readable, read, sides, folder)
-        written = await to_thread.run_sync(page, found)
-        await to_thread.run_sync(file.write, written)
-        await to_thread.run_sync(file.publish)
+            await to_thread.run_sync(file.write, await to_thread.run_sync(page, found))
+            await to_thread.run_sync(file.publish)
     return found
 
 

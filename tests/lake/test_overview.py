@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -115,8 +116,10 @@ def test_the_run_before_is_found(store: Path, monkeypatch: pytest.MonkeyPatch) -
     assert figures.changes
     assert figures.changes.before == "nightly-2026-01-31"
     assert set(figures.changes.compared.changes) == {"removed"}
+    (store / "report.html").unlink()
     with pytest.raises(Fatal, match="run sunday is not published"):
         draw(store, "sunday")
+    assert not list(store.glob("report*")), "half a file would be left of a misspelt run"
 
 
 def test_names_are_text_whatever_is_in_them(tmp_path: Path) -> None:
@@ -167,10 +170,13 @@ def test_a_crawl_leaves_what_it_needs(program: Zygote, place: Place) -> None:
         assert program.run(*command(place, "r")) == 3
     manifest = place.manifest("r")
     assert manifest
-    timeline = place.read(manifest["timeline"])
-    assert b'"requests"' in timeline
+    intervals, units = json.loads(place.read(manifest["timeline"]))["intervals"], place.ledger("r")
+    for counted, by_unit in (("requests", "attempts"), ("throttled", "throttled"), ("rows", "rows")):
+        assert sum(interval[counted] for interval in intervals) == sum(unit[by_unit] for unit in units), counted
+    assert sum(interval["rows"] for interval in intervals) == manifest["rows"] > 0
     code = program.run("report", "r", "--output", place.output, "-o", str(program.folder / "page.html"))
     assert code == 0, program.said()
+    assert "page.html is written" in program.said()
     text = said(Page((program.folder / "page.html").read_text()))
     assert "r incomplete" in text
     assert "Denied: check the hub's right" in text

@@ -67,6 +67,7 @@ def test_a_company_that_is_well_costs_two_requests_a_target(program: Program) ->
     [
         (f"access-denied:operation=DescribeRepositories,account={TWO},times=always", "DescribeRepositories", "policy"),
         (f"access-denied:operation=ListImages,account={TWO},times=always", "ListImages", "repository's own"),
+        (f"unrecognized-client:account={TWO},times=always", "DescribeRepositories", "AWS does not know these keys"),
         ("time-too-skewed:times=always", "clock", "Set this machine's clock"),
         (f"stall:account={TWO},times=always", "network", "firewall"),
     ],

@@ -142,6 +142,8 @@ def test_without_its_environment_it_says_what_to_do(monkeypatch: pytest.MonkeyPa
         (["--accounts", "one.yaml", "--output", "nowhere/rows"], "nowhere/rows: cannot be written"),
         (["--accounts", "one.yaml", "--ledger", "."], ".: cannot be written: Is a directory"),
         (["--accounts", "one.yaml", "--workers", "0"], "--workers"),
+        (["doktor", "--accounts", "one.yaml"], "Did you mean crawler doctor?"),
+        (["one.yaml"], "Is --accounts missing before it?"),
         (
             ["shard", "0/4", "--accounts", "one.yaml", "--output", "x/", "--run-id", "r"],
             "shard 0/4: write I/N, as in 3/8",
