@@ -250,7 +250,7 @@ class Hints:
     def _by_account(self) -> dict[str, float]:
         longest: dict[str, float] = {}
         for key, memory in self._known.items():
-            account = key.partition("/")[0]
+            account = _place(key)[0].removeprefix(PUBLIC)
             longest[account] = max(longest.get(account, 0.0), memory.seconds(self._rows))
         return longest
 
@@ -263,7 +263,7 @@ class Hints:
 
 
 def _place(key: str) -> tuple[str, str]:
-    registry_id, _, region = key.partition("/")
+    registry_id, _, region = key.rpartition("/")  # the id of a public registry has a slash of its own
     return registry_id, region
 
 

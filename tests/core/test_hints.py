@@ -331,3 +331,12 @@ def test_rates_are_those_of_what_lists_the_rows() -> None:
     run(main)
     assert asked == [("DescribeRepositories", "DescribeImages")]
     assert hints.of(EAST).rates.keys() == {"ListImages", "DescribeImages"}
+
+
+def test_a_public_registry_is_its_accounts_own_and_in_its_region() -> None:
+    hints, public = Hints(), Target.of_public(A)
+    hints.keep(public, Memory({"DescribeImages": Quota(2.0, 1.0)}, {"site": 500}, pages=500), whole=True)
+    assert hints.seconds(A) > 0
+    assert list(hints.accounts()) == [A.account_id]
+    (rate,) = hints.slowest(1)
+    assert (rate.registry_id, rate.region) == (public.registry_id, public.region)
