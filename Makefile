@@ -16,7 +16,7 @@ help:
 	@echo 'make load         crawl 20 million rows while a small part of the requests fails: memory must not grow; ten minutes'
 	@echo 'make readers      the lines for Polars, Spark and Hive in the README, run; installs them, and needs Java'
 	@echo 'make sweep        each operation on files in turn fails, or is the last that the program does; a quarter of an hour'
-	@echo 'make ray          a real Ray, of one node and of two, one of which is killed; installs it'
+	@echo 'make ray          a real Ray, of one node and of two, killed and replaced ten times'
 	@echo 'make adversary    crawl through a proxy for AWS that injects faults, which we did not write; five minutes'
 	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote'
 	@echo 'make coverage     lines and branches of crawler/ that the tests reach: 95 %, or it fails; a quarter of an hour'
@@ -29,10 +29,13 @@ help:
 
 # The constraints name all that is needed: nothing is resolved, and only what is used gets compiled.
 # Hashes for all that is downloaded; the project itself has none to check, so it is installed without dependencies.
-.venv/ready: constraints.txt pyproject.toml
+# uv takes a third of pip's time; pip it is where uv finds no way to the packages, as to a mirror in pip's configuration.
+.venv/ready: constraints.txt installer.txt pyproject.toml
 	@echo 'Making .venv with all that demo and tests need: about two minutes, the first time.'
 	$(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --quiet --no-deps --no-compile --require-hashes --requirement constraints.txt
+	$(bin)/python -m pip install --quiet --no-deps --require-hashes --requirement installer.txt
+	$(bin)/uv pip install --quiet --no-deps --system-certs --python $(bin)/python --require-hashes --requirement constraints.txt \
+		|| $(bin)/python -m pip install --quiet --no-deps --no-compile --require-hashes --requirement constraints.txt
 	$(bin)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -91,7 +94,6 @@ sweep: .venv/ready
 	SWEEP=all $(bin)/pytest -rP --dist=load tests/lake/test_sweep.py
 
 ray: .venv/ready
-	$(bin)/python -m pip install --quiet 'ray>=2.50,<3'
 	$(bin)/pytest -n 0 -m 'slow or not slow' tests/lake/test_ray.py tests/core/test_settings.py
 
 adversary: .venv/ready
@@ -129,11 +131,10 @@ bench-throttle: .venv/ready
 	$(bin)/python -m benchmarks throttle
 	$(bin)/python -m benchmarks simulate
 
-# Without the extra `ray`, of 240 MB: `make ray` has what it needs.
 constraints:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		--upgrade --group dev --extra emulator --extra lake --extra report --extra otel \
-		pyproject.toml --output-file constraints.txt
+		--upgrade --group dev --all-extras pyproject.toml --output-file constraints.txt
+	echo uv | uv pip compile --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade - --output-file installer.txt
 
 clean:
 	rm -rf .venv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -18,10 +18,9 @@ from tests.lake.conftest import Place, Zygote, company
 from tests.lake.test_crash import check_published, command
 from tests.lake.test_workers import comparable, started
 
-pytestmark = [
-    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: python -m pip install 'ray>=2.50,<3'"),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.skipif(
+    find_spec("ray") is None, reason="Ray is not installed: python -m pip install 'ray>=2.50,<3'"
+)
 
 _RAY = ["--engine", "ray"]
 
@@ -83,7 +82,7 @@ cluster.shutdown()
 """
 
 
-@pytest.mark.parametrize("times", [1, 10])
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_node_is_killed(alone: Zygote, local: Place, estate: Estate, emulator: Emulator, times: int) -> None:
     environment = {**os.environ, **alone.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
     environment.pop("RAY_ADDRESS")
