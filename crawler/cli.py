@@ -195,7 +195,9 @@ def crawl(
     ] = None,
     address: Annotated[
         str | None,
-        Parameter(group=_HOW, help="Of the cluster's head, as in 10.0.0.1:6379; auto finds one that is here."),
+        Parameter(
+            group=_HOW, help="Of the cluster's head, as in 10.0.0.1:6379; without it, and RAY_ADDRESS, of this machine."
+        ),
     ] = None,
     shard: Annotated[
         str | None,

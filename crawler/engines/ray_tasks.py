@@ -6,8 +6,10 @@ https://docs.ray.io/en/latest/ray-core/tasks.html
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout
 from typing import Any, TypeVar
@@ -31,35 +33,59 @@ _WINDOW = 2
 #: Seconds in which a head that is there takes a connection.
 _PATIENCE = 5.0
 
+#: Seconds in which a cluster takes us in; one of this machine alone has to be started first.
+_LONGEST = 60.0
+
+_LOCAL = "local"
+
 
 @contextmanager
 def connected(address: str | None) -> Generator[None]:
-    """Be part of the cluster while the body runs; without an address, of one that is this machine alone.
+    """Be part of the cluster while the body runs; without an address, and RAY_ADDRESS, of this machine alone.
 
     Raises `UsageError` where nobody answers there.
     """
-    if address not in (None, "auto", "local"):
+    # Not Ray's own search for one that is here: it would wait for what a killed one has left behind.
+    address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
+    if address != _LOCAL:
         _knock(address)
     # Ray prints what its machines have to say on standard output, which is not for that, and waits for its reader.
     with redirect_stdout(sys.stderr):
         try:
-            ray.init(address, log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+            with _bounded(address):
+                ray.init(address, log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
         except (RayError, OSError, ValueError, RuntimeError) as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"--address {address or 'of this machine'}: no Ray cluster: {said}") from error
+            raise UsageError(f"--address {address}: no Ray cluster: {said}") from error
         try:
             yield
         finally:
             ray.shutdown()
 
 
+@contextmanager
+def _bounded(address: str) -> Generator[None]:
+    """End the process if the body takes too long: Ray waits in C++, for minutes, where no exception reaches it."""
+
+    def give_up() -> None:
+        sys.stderr.write(f"--address {address}: what answers there does not answer as Ray does\n")
+        sys.stderr.flush()
+        os._exit(2)
+
+    timer = threading.Timer(_LONGEST, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _knock(address: str) -> None:
     """Ray itself would try for minutes."""
     host, colon, port = address.rpartition(":")
     if "://" in address or not (colon and port.isdecimal()):
-        raise UsageError(
-            f"--address {address}: write HOST:PORT of the head's GCS, as `ray start --head` prints it, or auto"
-        )
+        raise UsageError(f"--address {address}: write HOST:PORT of the head's GCS, as `ray start --head` prints it")
     try:
         socket.create_connection((host, int(port)), _PATIENCE).close()
     except (OSError, OverflowError) as error:
