@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, redirect_stdout
+from contextlib import asynccontextmanager, contextmanager, nullcontext, redirect_stdout
 from typing import Any, TypeVar
 
 import anyio
@@ -33,7 +33,7 @@ _WINDOW = 2
 #: Seconds in which a head that is there takes a connection.
 _PATIENCE = 5.0
 
-#: Seconds in which a cluster takes us in; one of this machine alone has to be started first.
+#: Seconds in which a cluster takes us in.
 _LONGEST = 60.0
 
 _LOCAL = "local"
@@ -52,7 +52,8 @@ def connected(address: str | None) -> Generator[None]:
     # Ray prints what its machines have to say on standard output, which is not for that, and waits for its reader.
     with redirect_stdout(sys.stderr):
         try:
-            with _bounded(address):
+            # One of this machine has bounds of its own, and may need long where the machine is busy.
+            with nullcontext() if address == _LOCAL else _bounded(address):
                 ray.init(address, log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
         except (RayError, OSError, ValueError, RuntimeError) as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]

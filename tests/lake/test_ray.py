@@ -73,7 +73,8 @@ ray.init(cluster.address, log_to_driver=False)
 out, sys.stdout = sys.stdout, sys.stderr  # where Ray prints what it likes
 print(cluster.address, file=out, flush=True)
 for line in sys.stdin:
-    while available_resources_per_node().get(node.node_id, {}).get("CPU", 0) == 1:
+    patience = time.monotonic() + 30
+    while available_resources_per_node().get(node.node_id, {}).get("CPU", 0) == 1 and time.monotonic() < patience:
         time.sleep(0.05)
     cluster.remove_node(node, allow_graceful=False)
     node = cluster.add_node(num_cpus=1)
@@ -117,4 +118,4 @@ def test_a_node_is_killed(alone: Zygote, local: Place, estate: Estate, emulator:
             cluster.send_signal(signal.SIGKILL)
     check_published(local, "r", Counter(estate.rows()))
     # A node may have nothing to do when it is its turn.
-    assert alone.said().count("a worker was lost") >= (times + 1) // 2
+    assert alone.said().count("a worker was lost") >= times // 2
