@@ -51,22 +51,22 @@ def main() -> None:
     for name in _KNOWN:
         importlib.import_module(name)
     gc.freeze()
-    orders = socket.socket(fileno=os.dup(0))
-    while True:
-        message, files, _, _ = socket.recv_fds(orders, 1 << 20, 3)
-        if not message:
-            return
-        child = os.fork()
-        if child == 0:
-            orders.close()
-            code = _ended(json.loads(message), files)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        for file in files:
-            os.close(file)
-        orders.send(str(child).encode())
-        orders.send(str(os.waitpid(child, 0)[1]).encode())
+    with socket.socket(fileno=os.dup(0)) as orders:
+        while True:
+            message, files, _, _ = socket.recv_fds(orders, 1 << 20, 3)
+            if not message:
+                return
+            child = os.fork()
+            if child == 0:
+                orders.close()
+                code = _ended(json.loads(message), files)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+            for file in files:
+                os.close(file)
+            orders.send(str(child).encode())
+            orders.send(str(os.waitpid(child, 0)[1]).encode())
 
 
 if __name__ == "__main__":
