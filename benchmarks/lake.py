@@ -103,6 +103,7 @@ def measure(
         folder = Path(name)
         rows = [_sizes(quick=quick), *_rates(made["pages"], folder / "a", rounds, say, quick=quick)]
         rows += _large(made["memory-10m"], made["later-10m"], folder / "b", say, quick=quick)
+        rows += [_killed(made["resumed"], folder / "c", say, quick=quick)]
     text = table(["published runs", "what came of it", "goal"], [[what, told, goal] for what, told, goal, _ in rows])
     return text, {"lake": {what: figures for what, _, _, figures in rows}}
 
@@ -164,10 +165,6 @@ def _large(work: Work, later: Work, folder: Path, say: Callable[[str], None], *,
         lake = _Lake(work, server, folder)
         say(f"lake: {work.title}")
         whole = lake.publish("first", "parquet")
-        say("lake: killed, and resumed")
-        lake.killed("again", "parquet", _KILLED_AT * whole.wall)
-        resumed = lake.publish("again", "parquet")
-        lake.check("again")
     with serving(later, quick=quick) as server:
         say(f"lake: {later.title}")
         _Lake(later, server, folder).publish("second", "parquet")
@@ -178,19 +175,32 @@ def _large(work: Work, later: Work, folder: Path, say: Callable[[str], None], *,
     expected = later.repositories * (later.images - work.images)
     if changes != [expected]:
         raise Failed(f"diff tells {changes} changes, and there are {expected:,}")
-    part = resumed.wall / whole.wall
     count = work.repositories * work.images
     return [
         (f"{work.title}, memory", f"{whole.rss / 1e6:.0f} MB, {whole.wall:.1f} s",
          _goal(f"at most {_PARQUET_MB} MB", met=whole.rss <= _PARQUET_MB * 1e6), {"rss": whole.rss}),
-        (f"killed at {_KILLED_AT:.0%}, resumed", f"{resumed.wall:.1f} s, start-up included: {part:.0%} of the whole",
-         _goal(f"at most {_RESUME_AT_MOST:.0%}", met=part <= _RESUME_AT_MOST), {"part": round(part, 3)}),
         (f"diff of {count:,} with {later.repositories * later.images:,} rows",
          f"{cost.wall:.1f} s, {cost.rss / 1e6:.0f} MB, {changes[0]:,} changes",
          _goal(f"at most {_DIFF_SECONDS} s, {_DIFF_MB} MB",
                met=cost.wall <= _DIFF_SECONDS and cost.rss <= _DIFF_MB * 1e6),
          {"seconds": round(cost.wall, 1), "rss": cost.rss}),
     ]  # fmt: skip
+
+
+def _killed(work: Work, folder: Path, say: Callable[[str], None], *, quick: bool) -> Row:
+    """A run that is killed late, and goes on. What was in flight is crawled again: here, 16 repositories of 2,000."""
+    with serving(work, quick=quick) as server:
+        lake = _Lake(work, server, folder)
+        lake.stream()  # the emulator remembers its answers from then on
+        say(f"lake: {work.title}, killed, and resumed")
+        whole = lake.publish("whole", "parquet")
+        lake.killed("again", "parquet", _KILLED_AT * whole.wall)
+        resumed = lake.publish("again", "parquet")
+        lake.check("again")
+    part = resumed.wall / whole.wall
+    told = f"{resumed.wall:.1f} s, start-up included: {part:.0%} of {whole.wall:.1f} s"
+    goal = _goal(f"at most {_RESUME_AT_MOST:.0%}", met=part <= _RESUME_AT_MOST)
+    return f"{work.title}, killed at {_KILLED_AT:.0%}, resumed", told, goal, {"part": round(part, 3)}
 
 
 def _goal(text: str, *, met: bool) -> str:
