@@ -280,7 +280,7 @@ def crawl(
     if engine:
         need("ray", "ray")
     if settings.publishes:
-        need("lake", "obstore", "pyarrow", *["pyiceberg"] * bool(iceberg), *["deltalake"] * bool(delta))
+        need("lake", "obstore", "pyarrow", "msgspec", *["pyiceberg"] * bool(iceberg), *["deltalake"] * bool(delta))
     return job.start(settings)
 
 

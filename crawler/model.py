@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 
 class Outcome(StrEnum):
@@ -199,6 +199,30 @@ Image = Mapping[str, object]
 
 class Verbatim(list[ImageId]):
     """Image IDs that all have both keys, and whose values JSON writes as they are: ASCII, and nothing to escape."""
+
+
+class Columnar(Sequence[ImageId]):
+    """Image IDs by column: `digests`, and `tags` of the same length, None where there is none."""
+
+    __slots__ = ("digests", "tags")
+
+    def __init__(self, digests: list[str], tags: list[str | None]) -> None:
+        self.digests = digests
+        self.tags = tags
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageId: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageId]: ...
+
+    def __getitem__(self, index: int | slice) -> ImageId | Sequence[ImageId]:
+        if isinstance(index, slice):
+            return Columnar(self.digests[index], self.tags[index])
+        return {"imageDigest": self.digests[index], "imageTag": self.tags[index]}
 
 
 #: Token in (None for the first page), page out. What pacing and retrying wrap.

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from crawler.accounts import AccountsFile, Selection
 from crawler.aws import AwsRegistries
+from crawler.aws.answers import Decode, image_ids
 from crawler.engines import Engine
 from crawler.extras import need
 from crawler.hints import MAX_BYTES
 from crawler.hints_file import HintsFile, estate, local_hints, local_text, stored_hints
 from crawler.ledger import Ledger
-from crawler.model import Account, Outcome, Result, Unit, Warn
+from crawler.model import Account, ImageId, Outcome, Result, Unit, Warn
 from crawler.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,16 @@ def registries_of(settings: Settings, warn: Warn) -> AwsRegistries:
         attempt_timeout=settings.timeout,
         pool_limit=settings.targets_at_once * settings.requests_per_target,
         rate_share=settings.rate_share,
+        image_ids=_decoder(settings),
     )
+
+
+def _decoder(settings: Settings) -> Decode[ImageId]:
+    if not settings.publishes or settings.format not in (None, "parquet"):
+        return image_ids
+    from crawler.aws import columns  # noqa: PLC0415  (its library is an extra)
+
+    return columns.image_ids
 
 
 @asynccontextmanager

@@ -6,9 +6,10 @@ https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import orjson
 
@@ -20,6 +21,11 @@ _STR = frozenset({str})
 _STR_OR_NULL = frozenset({str, type(None)})
 #: Bytes, exclusive: what a long of AWS's models can be, and a column.
 _LONG = 2**63
+
+T = TypeVar("T")
+
+#: Makes a page of the body of an answer. Raises `Transient` where that is none.
+Decode = Callable[[bytes], Page[T]]
 
 _digest, _tag = itemgetter("imageDigest"), itemgetter("imageTag")
 
@@ -42,7 +48,7 @@ def image_ids(body: bytes) -> Page[ImageId]:
         raise _bad_row(body, "imageIds")
     # Where no escape and no other alphabet came in, none has to go out: JSON has no control characters as they are.
     plain = b"\\" not in body and body.isascii()
-    return Page(Verbatim(rows) if plain else rows, _token(document, body), _fingerprint(body))
+    return Page(Verbatim(rows) if plain else rows, _token(document, body), fingerprint(body))
 
 
 def image_details(body: bytes) -> Page[Image]:
@@ -124,7 +130,7 @@ def repositories(body: bytes) -> Page[str]:
     return Page(names, _token(document, body))
 
 
-def _fingerprint(body: bytes) -> int:
+def fingerprint(body: bytes) -> int:
     """The same for two pages only if their lists are, give or take one in 2**64: the hash is SipHash with a random key.
 
     From the first bracket to the last, which holds the list whole, whatever the order of the members: the token beside

@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 
 import orjson
 
-from crawler.aws.answers import image_details, image_ids, repositories
+from crawler.aws.answers import Decode, image_details, image_ids, repositories
 from crawler.aws.api import Endpoint
 from crawler.aws.errors import DIALECT, translate
 from crawler.aws.http import Pool
 from crawler.aws.keys import Source, with_keys
 from crawler.aws.signing import Keys
 from crawler.errors import Refused
-from crawler.model import Fetch, Image, ImageStatus, Page, Part, RowKind, Split, TagStatus, Warn
+from crawler.model import Fetch, Image, ImageId, ImageStatus, Page, Part, RowKind, Split, TagStatus, Warn
 
 T = TypeVar("T")
 
@@ -44,12 +44,13 @@ PRIVATE = Service("ecr", "AmazonEC2ContainerRegistry_V20150921.", filters=True)
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What is asked of ListImages, or of DescribeImages: their requests are alike."""
+    """What is asked of ListImages, or of DescribeImages: their requests are alike. `image_ids` reads a page."""
 
     page_size: int = 1000
     tag_status: TagStatus = TagStatus.ANY
     image_status: ImageStatus = ImageStatus.ANY
     rows: RowKind = RowKind.IDS
+    image_ids: Decode[ImageId] = image_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +159,14 @@ class EcrRegistry:
         # A server that does not know the member lists active images: right for ACTIVE, the best there is for ANY.
         droppable = self._service.filters and part.image_status in (ImageStatus.ANY, ImageStatus.ACTIVE)
         large = asking.page_size > _OLD_PAGE_SIZE
-        decode: Callable[[bytes], Page[Image]] = image_ids if asking.rows is RowKind.IDS else image_details
+        decode: Decode[Image] = asking.image_ids if asking.rows is RowKind.IDS else image_details
         return self._chain(asking.rows.operation, request, decode, large_pages=large, image_status=droppable)
 
     def _chain(
         self,
         operation: str,
         request: Callable[[Dialect], dict[str, Any]],
-        decode: Callable[[bytes], Page[T]],
+        decode: Decode[T],
         *,
         large_pages: bool,
         image_status: bool,

@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from crawler.aws.answers import Decode, image_ids
 from crawler.aws.api import Api, Documented, Endpoint
 from crawler.aws.ecr import PRIVATE, Asking, Dialects, EcrRegistry, Service
 from crawler.aws.ecr_public import PUBLIC_SERVICE, PublicRegistry
@@ -21,7 +22,18 @@ from crawler.aws.regions import Regions
 from crawler.aws.session import Sessions
 from crawler.aws.signing import Keys
 from crawler.errors import Denied
-from crawler.model import PUBLIC, Account, Identity, ImageStatus, Organization, RowKind, TagStatus, Target, Warn
+from crawler.model import (
+    PUBLIC,
+    Account,
+    Identity,
+    ImageId,
+    ImageStatus,
+    Organization,
+    RowKind,
+    TagStatus,
+    Target,
+    Warn,
+)
 from crawler.retry import RetryPolicy, persist
 
 if TYPE_CHECKING:
@@ -33,7 +45,7 @@ class AwsRegistries:
 
     `policy` repeats what is not paged by `crawl` (AssumeRole, Organizations, region lists); `attempt_timeout` is in
     seconds, for one HTTP exchange of any kind; `pool_limit` bounds the exchanges in flight in the process; `rate_share`
-    is the part of the rates of those few calls that is used.
+    is the part of the rates of those few calls that is used; `image_ids` reads a page of ListImages.
     """
 
     def __init__(
@@ -48,10 +60,11 @@ class AwsRegistries:
         attempt_timeout: float = 60.0,
         pool_limit: int = 200,
         rate_share: float = 1.0,
+        image_ids: Decode[ImageId] = image_ids,
     ) -> None:
         self._policy = policy
         self._warn = warn
-        self._asking = Asking(page_size, tag_status, image_status, rows)
+        self._asking = Asking(page_size, tag_status, image_status, rows, image_ids)
         self._exits = AsyncExitStack()
         self._pool = Pool(connections=pool_limit, timeout=attempt_timeout)
         self._sessions = Sessions(self._pool)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
-from crawler.model import Image, RowKind
+from crawler.model import Columnar, Image, RowKind
 
 #: Columns that are the same in all rows of a repository.
 ORIGIN = pa.schema(
@@ -46,14 +45,12 @@ _DETAILS = pa.schema(
     ]
 )
 
-_digests, _tags = itemgetter("imageDigest"), itemgetter("imageTag")
-
 
 def _ids(image_ids: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    try:
-        digests, tags = list(map(_digests, image_ids)), list(map(_tags, image_ids))
-    except KeyError:  # an untagged image may be without the key as well
-        digests = [image_id.get("imageDigest") for image_id in image_ids]
+    if isinstance(image_ids, Columnar):
+        digests, tags = image_ids.digests, image_ids.tags
+    else:
+        digests = [image_id["imageDigest"] for image_id in image_ids]
         tags = [image_id.get("imageTag") for image_id in image_ids]
     return pa.RecordBatch.from_arrays([strings(digests, pa.string()), strings(tags, pa.string())], schema=_IDS)
 
