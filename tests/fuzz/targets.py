@@ -13,7 +13,7 @@ import orjson
 from botocore.session import Session
 
 from crawler.accounts import AccountsFile, load
-from crawler.aws import answers
+from crawler.aws import answers, columns
 from crawler.aws.api import read
 from crawler.aws.errors import translate
 from crawler.aws.exchange import Response
@@ -59,6 +59,15 @@ def images(data: bytes) -> None:
         page = answers.image_ids(data)
     except Transient as error:
         told(error)
+        page = None
+    try:
+        by_column = list(columns.image_ids(data).items)
+    except Transient:
+        assert page is None
+    else:
+        assert page is not None
+        assert by_column == [{"imageDigest": row["imageDigest"], "imageTag": row.get("imageTag")} for row in page.items]
+    if page is None:
         return
     assert page.next_token is None or page.next_token
     rows = encode("1" * 12, "eu-west-1", "team/app", page.items)
