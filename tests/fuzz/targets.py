@@ -21,7 +21,7 @@ from crawler.aws.organization import is_account
 from crawler.aws.regions import is_described, is_listed
 from crawler.errors import CrawlError, Transient, UsageError
 from crawler.hints import Hints, Unfit
-from crawler.model import RowKind
+from crawler.model import ImageId, Page, RowKind
 from crawler.rows import encode, encode_details, in_utf8
 from crawler.runs.documents import Claim, Manifest, Record
 from crawler.sinks.columns import COLUMNS
@@ -61,12 +61,12 @@ def images(data: bytes) -> None:
         told(error)
         page = None
     try:
-        by_column = list(columns.image_ids(data).items)
+        by_column = named(columns.image_ids(data))
     except Transient:
         assert page is None
     else:
         assert page is not None
-        assert by_column == [{"imageDigest": row["imageDigest"], "imageTag": row.get("imageTag")} for row in page.items]
+        assert by_column == named(page)
     if page is None:
         return
     assert page.next_token is None or page.next_token
@@ -74,9 +74,12 @@ def images(data: bytes) -> None:
     assert rows.isascii()
     written = [json.loads(row) for row in rows.split(b"\n")[:-1]]
     assert [orjson.loads(row).keys() for row in in_utf8(rows).split(b"\n")[:-1]] == [row.keys() for row in written]
-    assert [(row["imageDigest"], row["imageTag"]) for row in written] == [
-        (row["imageDigest"], row.get("imageTag")) for row in page.items
-    ]
+    assert [(row["imageDigest"], row["imageTag"]) for row in written] == named(page)
+
+
+def named(page: Page[ImageId]) -> list[tuple[str | None, str | None]]:
+    """Digest and tag of each row."""
+    return [(row["imageDigest"], row.get("imageTag")) for row in page.items]
 
 
 def details(data: bytes) -> None:
