@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from crawler.emulator import Estate, Options, running
+from crawler.wording import counted
 
 Row = tuple[str, str, str, str, str | None]
 
@@ -23,7 +24,9 @@ def demonstrate(output: str, *, accounts: int, seed: int) -> int:
         accounts_file.write_text(estate.accounts_yaml())
         command = [sys.executable, "-m", "crawler", "--accounts", str(accounts_file), "--output", output]
         shown = f"crawler --accounts accounts.yaml --output {output}"
-        sys.stderr.write(f"An emulated AWS with {accounts} accounts and a hub answers at {emulator.url}.\n$ {shown}\n")
+        sys.stderr.write(
+            f"An emulated AWS with {counted(accounts, 'account')} and a hub answers at {emulator.url}.\n$ {shown}\n"
+        )
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CRAWLER_"))}
         # The emulator's own environment wins over the user's, whose real keys have no business here.
         crawl = subprocess.run(command, env=environment | emulator.environment(), check=False)  # noqa: S603  (our own command line)
@@ -36,7 +39,9 @@ def _check(output: str, expected: Counter[Row]) -> int:
     with Path(output).open("rb") as lines:
         found = Counter(_row(line) for line in lines)
     missing, surplus = (expected - found).total(), (found - expected).total()
-    sys.stderr.write(f"{output}: {found.total():,} rows, {missing:,} missing, {surplus:,} that should not be there.\n")
+    sys.stderr.write(
+        f"{output}: {counted(found.total(), 'row')}, {missing:,} missing, {surplus:,} that should not be there.\n"
+    )
     return 1 if missing or surplus else 0
 
 

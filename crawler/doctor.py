@@ -22,12 +22,16 @@ from crawler.rehearsal import FirstOfAll, Narrowed, rehearse
 from crawler.report import OF_KEYS, Terminal, describe, next_step, printable
 from crawler.rows import to_line
 from crawler.settings import Settings
+from crawler.wording import counted
 
 OK, FAILED, LEFT_OUT = "ok", "failed", "left out"
 #: In the order in which one rests on the other.
 _BEFORE = ("output", "network", "clock", "organization", "credentials", "region")
 _READING = ("DescribeRepositories", *(rows.operation for rows in RowKind))
 CHECKS = (*_BEFORE, *_READING)
+
+#: Of those that are left out for not being enabled.
+_REGIONS_SHOWN = 5
 
 _FIXES = {
     "UnknownHost": "The name does not resolve: no network, no such region, or HTTPS_PROXY is not set.",
@@ -162,12 +166,16 @@ class Findings(Ledger):
         super().__init__()
         self.counts: Counter[tuple[str, str]] = Counter()
         self.output: Check | None = None
+        #: Regions that the file names and an account does not have, with the number of such accounts.
+        self.disabled: Counter[str] = Counter()
         self.rows = rows
         self._tell = tell
 
     async def record(self, result: Result) -> None:
         """See `Ledger`."""
         await super().record(result)
+        if result.outcome is Outcome.REGION_DISABLED:
+            self.disabled[result.unit.region or ""] += 1
         for check in checks_of(result, self.rows):
             self.add(check)
 
@@ -223,8 +231,18 @@ def show(findings: Findings) -> None:
         _say(console, f"\n{describe(first, failure.units)}", f"  {fix_of(_failed_at(first, findings.rows), first)}")
     for message, where in findings.warnings.items():
         _say(console, f"\nWarning: {message}: {', '.join(where[:3])}")
+    if findings.disabled:
+        _say(console, f"\nLeft out, not enabled for the account: {_regions(findings.disabled)}.")
     failed = findings.failed
-    _say(console, f"\n{failed:,} of {findings.counts.total():,} checks failed." if failed else "\nAll is well.")
+    _say(
+        console, f"\n{failed:,} of {counted(findings.counts.total(), 'check')} failed." if failed else "\nAll is well."
+    )
+
+
+def _regions(disabled: Counter[str]) -> str:
+    shown = [f"{region} of {counted(count, 'account')}" for region, count in disabled.most_common(_REGIONS_SHOWN)]
+    more = len(disabled) - len(shown)
+    return ", ".join([*shown, *[f"and {counted(more, 'region')} more"] * (more > 0)])
 
 
 def _say(console: Terminal, *lines: str) -> None:

@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 
 from crawler.errors import UsageError
 from crawler.extras import need
+from crawler.wording import counted
 
 _POSITIVE = validators.Number(gt=0)
 
@@ -75,8 +76,8 @@ def emulator(
             f", with --accounts {write_accounts}" if write_accounts else "; --write-accounts FILE makes a file for it"
         )
         sys.stderr.write(
-            f"{len(made.accounts)} accounts, the hub {made.hub} among them; any role may be assumed. Paste the line "
-            f"below into another shell and crawl there{told}. Ctrl-C ends it.\n"
+            f"{counted(len(made.accounts), 'account')}, the hub {made.hub} among them; any role may be assumed. Paste "
+            f"the line below into another shell and crawl there{told}. Ctrl-C ends it.\n"
         )
         run(made, options, host=host, port=port)
     except (ValueError, OSError) as error:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from crawler import __version__, log_context
 from crawler.accounts import AccountsFile, read_accounts, selected
+from crawler.aws import known_regions
 from crawler.crews import engine_of
 from crawler.cutting import Shares
 from crawler.descriptors import raise_descriptors
@@ -52,7 +53,7 @@ def start(settings: Settings) -> int:
     raise_descriptors()
     # Reading and opening may block (a terminal, a pipe without a reader). Out of the event loop, Ctrl-C ends that.
     settings.agree()
-    everything, text = read_accounts(settings.accounts)
+    everything, text = read_accounts(settings.accounts, known_regions())
     file = selected(everything, settings.account, settings.account_tag)
     with ExitStack() as files:
         if settings.engine:

@@ -13,6 +13,7 @@ from cyclopts import Parameter, validators
 
 from crawler.errors import CrawlError, UsageError
 from crawler.extras import need
+from crawler.wording import counted
 
 _Output = Annotated[str, Parameter(help="Where runs were published: DIR/ or s3://bucket/prefix/.")]
 
@@ -64,8 +65,8 @@ def clean(
     async def main() -> None:
         cleaned = await clean_store(output, timedelta(hours=older_than))
         sys.stderr.write(
-            f"removed {cleaned.parts:,} parts that no run names, {cleaned.local:,} half-written files, "
-            f"{cleaned.uploads:,} stale uploads\n"
+            f"removed {counted(cleaned.parts, 'part')} that no run names, "
+            f"{counted(cleaned.local, 'half-written file')}, {counted(cleaned.uploads, 'stale upload')}\n"
         )
 
     return _run(main)
@@ -87,8 +88,8 @@ def diff(
         compared = await write_changes(output, run_a, run_b, to, format)
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in compared.changes.items()) or "no change"
         sys.stderr.write(
-            f"{kinds} in {compared.both:,} repositories; {compared.neither:,} not compared: they were not listed to "
-            "the end in both runs, or are in one of them only\n"
+            f"{kinds} in {counted(compared.both, 'repository')}; {compared.neither:,} not compared, for not being "
+            "listed to the end in both runs, or being in one of them only\n"
         )
 
     return _run(main)

@@ -12,6 +12,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from crawler.accounts import AccountsFile, open_accounts
+from crawler.aws import known_regions
 from crawler.crawl import Crawl
 from crawler.errors import UsageError
 from crawler.ledger import Failure, Ledger
@@ -191,7 +192,7 @@ async def crawl(
         rate_share=rate_share,
     )
     leave_to_the_caller()
-    file = open_accounts(settings.accounts, settings.account, settings.account_tag)
+    file = open_accounts(settings.accounts, settings.account, settings.account_tag, regions=known_regions())
     send, received = anyio.create_memory_object_stream[ImagePage](0)
     ledger = Ledger(tell=on_result)
     pages = Pages(received, ledger)

@@ -21,6 +21,7 @@ from crawler.rehearsal import NamesOnly, Narrowed, rehearse
 from crawler.report import Terminal, describe, printable
 from crawler.settings import Settings
 from crawler.wiring import hints_text
+from crawler.wording import counted
 
 #: Who is asked, as the first part of an operation's name in IAM: ECR, and ECR Public.
 ECR, ECR_PUBLIC = "ecr", "ecr-public"
@@ -195,7 +196,7 @@ def _lines(plan: Plan) -> list[str]:
     repositories, left_out = plan.repositories.total(), plan.listed - plan.repositories.total()
     told: dict[str, str] = {}
     for service, operation in plan.operations().items():
-        made = f"{plan.describing[service]:,} requests (this plan has just made as many)"
+        made = f"{counted(plan.describing[service], 'request')} (this plan has just made as many)"
         told |= {f"{service}:DescribeRepositories": made, f"{service}:{operation}": _requests(plan, service)}
     told |= {
         "other calls": f"{plan.assumed:,} sts:AssumeRole or more, {plan.asked_for_regions:,} for regions",
@@ -206,8 +207,8 @@ def _lines(plan: Plan) -> list[str]:
     width = max(map(len, told))
     return [
         "",
-        f"{plan.accounts:,} accounts, {plan.targets.total():,} targets, {repositories:,} repositories"
-        + (f" ({left_out:,} more are left out by filters)" if left_out else ""),
+        f"{counted(plan.accounts, 'account')}, {counted(plan.targets.total(), 'target')}, "
+        f"{counted(repositories, 'repository')}" + (f" ({left_out:,} more left out by filters)" if left_out else ""),
         *(f"{name:{width}}  {text}" for name, text in told.items()),
     ]
 
@@ -216,8 +217,8 @@ def _requests(plan: Plan, service: str) -> str:
     least, listing = plan.registered[service], plan.listing_of(service)
     images = "image IDs" if service == ECR and plan.rows_of is RowKind.IDS else "images"
     if listing is None:
-        return f"{least:,} requests, and one more for each further {plan.page_size:,} {images} of a repository"
-    return f"about {listing:,} requests, as in the last run"
+        return f"{counted(least, 'request')}, and one more for each further {plan.page_size:,} {images} of a repository"
+    return f"about {counted(listing, 'request')}, as in the last run"
 
 
 def _rows(plan: Plan) -> str:

@@ -51,11 +51,12 @@ def policy(
 
     from crawler import logs  # noqa: PLC0415
     from crawler.accounts import open_accounts  # noqa: PLC0415
+    from crawler.aws import known_regions  # noqa: PLC0415
     from crawler.permissions import needed  # noqa: PLC0415
     from crawler.policies import FORMATS  # noqa: PLC0415
 
     logs.configure("text", 0)
-    file = open_accounts(accounts, account, account_tag)
+    file = open_accounts(accounts, account, account_tag, regions=known_regions())
     try:
         found = anyio.run(needed, file, hub, RowKind(rows))
     except CrawlError as error:
@@ -95,10 +96,11 @@ def doctor(
     from crawler import doctor as checks  # noqa: PLC0415
     from crawler import logs  # noqa: PLC0415
     from crawler.accounts import open_accounts  # noqa: PLC0415
+    from crawler.aws import known_regions  # noqa: PLC0415
     from crawler.settings import Settings  # noqa: PLC0415
 
     logs.configure("text", verbose)
-    file = open_accounts(accounts, account, account_tag)
+    file = open_accounts(accounts, account, account_tag, regions=known_regions())
     settings = Settings(
         accounts=accounts,
         account=account,
@@ -149,10 +151,11 @@ def plan(
 
     from crawler import logs, plan  # noqa: PLC0415
     from crawler.accounts import open_accounts  # noqa: PLC0415
+    from crawler.aws import known_regions  # noqa: PLC0415
     from crawler.settings import Settings  # noqa: PLC0415
 
     logs.configure("text", verbose)
-    file = open_accounts(accounts, account, account_tag)
+    file = open_accounts(accounts, account, account_tag, regions=known_regions())
     settings = Settings(
         accounts=accounts,
         account=account,

@@ -16,6 +16,7 @@ from rich.text import Text
 from crawler.hints import Expected
 from crawler.ledger import Ledger
 from crawler.report import printable
+from crawler.wording import counted
 
 #: Seconds between two looks at the sums.
 LIVE_EVERY = 0.25
@@ -98,7 +99,7 @@ def _slowest(ledger: Ledger, now: float) -> list[Text]:
         Text(
             printable(
                 f"{duration(now - one.since)} in {one.unit.registry_id} {one.unit.region} {one.unit.repository}: "
-                f"{one.chain.pages:,} pages{f', {one.chain.trouble}' if one.chain.trouble else ''}"
+                f"{counted(one.chain.pages, 'page')}{f', {one.chain.trouble}' if one.chain.trouble else ''}"
             ),
             no_wrap=True,
             overflow="ellipsis",
@@ -120,9 +121,10 @@ def _line(ledger: Ledger, seconds: float, expected: Expected | None) -> str:
     rate = (totals.rows - ledger.recalled_rows) / seconds if seconds else 0.0
     missing = ledger.incomplete()
     return (
-        f"{seconds:,.0f} s: {totals.targets.total():,} targets and {totals.repositories.total():,} repositories done, "
-        f"{totals.rows:,} rows ({rate:,.0f}/s), {totals.throttled:,} requests throttled"
-        + (f", {missing:,} units missing" if missing else "")
+        f"{seconds:,.0f} s: {counted(totals.targets.total(), 'target')} and "
+        f"{counted(totals.repositories.total(), 'repository')} done, {counted(totals.rows, 'row')} ({rate:,.0f}/s), "
+        f"{counted(totals.throttled, 'request')} throttled"
+        + (f", {counted(missing, 'unit')} missing" if missing else "")
         + (_left(ledger.fetched(), ledger.recalled_pages, seconds, expected) if expected else "")
     )
 
@@ -130,8 +132,8 @@ def _line(ledger: Ledger, seconds: float, expected: Expected | None) -> str:
 def _left(pages: int, recalled: int, seconds: float, expected: Expected) -> str:
     """How far it is, in pages: half of the targets may be a hundredth of the work. `recalled` took no time of ours."""
     if pages >= expected.pages:
-        return f"; {pages:,} pages, the last run had {expected.pages:,}"
-    told = f"; {pages / expected.pages:.0%} of the last run's {expected.pages:,} pages"
+        return f"; {counted(pages, 'page')}, the last run had {expected.pages:,}"
+    told = f"; {pages / expected.pages:.0%} of the last run's {counted(expected.pages, 'page')}"
     fetched = pages - recalled
     if fetched < _TELLING * expected.pages:
         return told

@@ -33,6 +33,7 @@ from crawler.store import Store
 from crawler.tables import Table
 from crawler.tables.commit import check, commit
 from crawler.timeline import Timeline
+from crawler.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ class Publication:
         """See `Destination`."""
         if self.manifest is None:
             return ""
-        return f"run {self.claim.run} is published in {self._store.uri}, {len(self.manifest.parts):,} parts"
+        return f"run {self.claim.run} is published in {self._store.uri}, {counted(len(self.manifest.parts), 'part')}"
 
     def left_behind(self) -> str:
         """See `Destination`."""

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from crawler.ledger import Failure, Ledger
 from crawler.model import Outcome, Result
+from crawler.wording import counted
 
 #: Causes of failure shown on the terminal. The report has some more, the ledger every unit.
 FAILURES_SHOWN = 20
@@ -105,8 +106,8 @@ def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
     repositories, targets = totals.repositories.total(), totals.targets.total()
     _say(
         console,
-        f"{totals.rows:,} rows from {repositories:,} repositories in {targets:,} targets, {ending.seconds:,.1f} s, "
-        f"{totals.requests:,} ECR requests ({totals.throttled:,} throttled)",
+        f"{counted(totals.rows, 'row')} from {counted(repositories, 'repository')} in {counted(targets, 'target')}, "
+        f"{ending.seconds:,.1f} s, {counted(totals.requests, 'ECR request')} ({totals.throttled:,} throttled)",
     )
     if totals.outcomes():
         console.print(_outcomes(ledger))
@@ -125,7 +126,7 @@ def summarize(console: Console, ledger: Ledger, ending: Ending) -> None:
     for step in dict.fromkeys(next_step(failure.first) for failure in ledger.failures):
         _say(console, step)
     if totals.restarts:
-        _say(console, f"{totals.restarts:,} chains began anew after a refused token.")
+        _say(console, f"{counted(totals.restarts, 'chain')} began anew after a refused token.")
     reason = f": {printable(ending.reason)}" if ending.reason else ""
     console.print(Text(ending.status.upper(), "bold"), reason, sep="", highlight=False, markup=False, soft_wrap=True)
 

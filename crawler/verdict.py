@@ -10,6 +10,7 @@ from crawler.engines.local import Stop
 from crawler.errors import Fatal, ReaderGone
 from crawler.ledger import Ledger
 from crawler.settings import Settings
+from crawler.wording import counted
 
 #: Exit codes: the shell's interface, with 128 + signal besides.
 COMPLETE, FATAL, USAGE, INCOMPLETE, READER_GONE = 0, 1, 2, 3, 141
@@ -64,8 +65,8 @@ def _nothing_matches(settings: Settings, ledger: Ledger) -> str | None:
         selected = " ".join(f"--{name} {','.join(given)}" for name, given in options.items() if given)
         return f"nothing to crawl: no account or region matches {selected or 'the accounts file'}"
     if settings.repository and totals.listed and not totals.repositories:
-        globs = ",".join(settings.repository)
-        return f"--repository {globs} matches none of {totals.listed:,} repositories; globs match whole names, by case"
+        globs, listed = ",".join(settings.repository), counted(totals.listed, "repository")
+        return f"--repository {globs} matches none of {listed}; globs match whole names, by case"
     return None
 
 

@@ -1,12 +1,17 @@
-"""What is wrong between accounts that are each right: rows that would come twice, names that mean two accounts."""
+"""What is wrong though each value may stand there: rows that would come twice, names of two accounts, of no region."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import filter as matching
 
 from crawler.accounts.fields import is_region
 from crawler.accounts.problems import Problem, quoted
+
+#: From how much in common on a name may be a slip for another: `eu-west-9` and `eu-west-1` are, `mars-north-7` is none.
+_CLOSE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +72,16 @@ def ambiguous(names: Iterable[tuple[str, int, int, str]]) -> Iterator[Problem]:
         before_line, before = first[name]
         text = f"{quoted(name)} is also {before} (line {before_line}); --account selects both"
         yield Problem(line, column, path, text)
+
+
+def unknown_region(text: str, known: Collection[str]) -> str | None:
+    """What to say of a name or glob that fits none of the regions that are known; it may be newer than they are."""
+    if text in known:
+        return None
+    if not is_region(text):
+        return (
+            None if matching(known, text) else f"{quoted(text)} matches no region that this version knows; correct it"
+        )
+    close = get_close_matches(text, known, 1, _CLOSE)
+    hint = f"did you mean {close[0]}?" if close else "correct it?"
+    return f"{quoted(text)} is no region that this version knows; {hint} It is tried as written, for AWS opens new ones"

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from crawler.accounts.problems import quoted
 from crawler.accounts.roles import hub_role, member_role, role
 from crawler.model import ImageStatus, TagStatus
+from crawler.wording import counted
 
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 _DIGITS = re.compile(r"[0-9]+")
@@ -47,7 +48,7 @@ def _account_id(text: str) -> str:
         bare = text.replace("-", "").replace(" ", "")
         example = bare if _ACCOUNT_ID.fullmatch(bare) else "123456789012"
         raise ValueError(f"{quoted(text)} is not an account id; write its 12 digits alone: '{example}'")
-    digits = f"has {len(text)} digit{'s' * (len(text) != 1)}"
+    digits = f"has {counted(len(text), 'digit')}"
     if not _ID_LENGTH - _LOST_ZEROS <= len(text) <= _ID_LENGTH:
         raise ValueError(f"{digits}; an account id has {_ID_LENGTH}")
     lost = "a leading zero was" if len(text) == _ID_LENGTH - 1 else "leading zeros were"

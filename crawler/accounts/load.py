@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -38,8 +38,10 @@ class AccountsFile:
     warnings: tuple[str, ...] = ()
 
 
-def load(source: str, text: bytes) -> AccountsFile:
+def load(source: str, text: bytes, regions: Collection[str] = ()) -> AccountsFile:
     """The accounts of a file. `source` is its name for messages, "-" for standard input.
+
+    `regions` are those that are known; any other is a warning, no error: AWS may have opened it since. None: no check.
 
     Of `role` and `profile` the role wins and the profile is dropped, as in c7n-org.
 
@@ -51,7 +53,7 @@ def load(source: str, text: bytes) -> AccountsFile:
         document = read(text)
         if document.root is None:
             raise UsageError("\n".join(lines(name, document.problems)))
-        loading = _Loading(document.root, document.problems)
+        loading = _Loading(document.root, document.problems, regions)
         accounts, organization = loading.file()
         if loading.problems:
             raise UsageError("\n".join(lines(name, loading.problems)))
@@ -73,10 +75,11 @@ def _no_cycles() -> Generator[None]:
 class _Loading:
     """One pass over a document, collecting what is wrong. `problems` begin with those of the YAML itself."""
 
-    def __init__(self, root: Node, problems: list[Problem]) -> None:
+    def __init__(self, root: Node, problems: list[Problem], known_regions: Collection[str]) -> None:
         self.problems = problems
         self.warnings: list[Problem] = []
         self._root = root
+        self._known_regions = known_regions
         #: Where the YAML was refused already, so that what follows from it is not reported too.
         self._refused = {(problem.line, problem.column) for problem in problems}
 
@@ -172,6 +175,10 @@ class _Loading:
         if listed == []:
             text = "is empty, so every enabled region is crawled, where c7n-org takes us-east-1 and us-west-2"
             self._warn((*path, "regions"), f"{text}; write regions: [all], or name them")
+        for index, item in enumerate(listed or () if self._known_regions else ()):
+            for part in split_regions(item):
+                if part != "all" and (unknown := checks.unknown_region(part, self._known_regions)):
+                    self._warn((*path, "regions", index), unknown)
         regions = dict.fromkeys(part for item in listed or ("all",) for part in split_regions(item))
         return ("all",) if "all" in regions or not regions else tuple(regions)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from crawler.accounts.problems import quoted
+from crawler.wording import counted
 
 _PARTITION = re.compile(r"aws(-[a-z]+)*")
 _ACCOUNT = re.compile(r"[0-9]{12}|\{account_id\}")
@@ -47,7 +48,7 @@ def _arn(text: str) -> str:
 def _wrong_in_arn(text: str) -> str:
     parts = text.split(":")
     if len(parts) != _ARN_PARTS:
-        return f"it has {len(parts)} parts between colons, not {_ARN_PARTS}"
+        return f"it has {counted(len(parts), 'part')} between colons, not {_ARN_PARTS}"
     _, partition, service, region, account, resource = parts
     kind, _, name = resource.partition("/")
     findings = [

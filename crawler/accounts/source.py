@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,21 @@ from crawler.accounts.load import AccountsFile, load
 from crawler.accounts.selection import select
 from crawler.errors import UsageError
 
-
-def open_accounts(name: str, ids_or_names: Sequence[str] = (), tags: Sequence[str] = ()) -> AccountsFile:
-    """Read and select; see `read_accounts` and `selected`."""
-    return selected(read_accounts(name)[0], ids_or_names, tags)
+logger = logging.getLogger(__name__)
 
 
-def read_accounts(name: str) -> tuple[AccountsFile, bytes]:
-    """The file, and its text beside; `name` may be "-" for standard input.
+def open_accounts(
+    name: str, ids_or_names: Sequence[str] = (), tags: Sequence[str] = (), *, regions: Collection[str] = ()
+) -> AccountsFile:
+    """Read, select, and log the warnings; see `read_accounts` and `selected`."""
+    file = selected(read_accounts(name, regions)[0], ids_or_names, tags)
+    for warning in file.warnings:
+        logger.warning(warning)
+    return file
+
+
+def read_accounts(name: str, regions: Collection[str] = ()) -> tuple[AccountsFile, bytes]:
+    """The file, and its text beside; `name` may be "-" for standard input. `regions` are those that are known.
 
     Raises `UsageError` for what cannot be read, or is wrong.
     """
@@ -31,7 +39,7 @@ def read_accounts(name: str) -> tuple[AccountsFile, bytes]:
             text = source.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror}") from error
-    return load(name, text), text
+    return load(name, text, regions), text
 
 
 def selected(file: AccountsFile, ids_or_names: Sequence[str] = (), tags: Sequence[str] = ()) -> AccountsFile:

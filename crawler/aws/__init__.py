@@ -7,6 +7,7 @@ models (`api`). One table (`errors`) turns AWS's errors into ours.
 """
 
 from crawler.aws.config_files import ConfigFiles
+from crawler.aws.regions import known_regions
 from crawler.aws.registries import AwsRegistries
 
-__all__ = ["AwsRegistries", "ConfigFiles"]
+__all__ = ["AwsRegistries", "ConfigFiles", "known_regions"]

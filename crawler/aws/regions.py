@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from botocore.loaders import create_loader
 
 from crawler.aws.keys import Source, with_keys
 from crawler.aws.session import is_glob
@@ -33,6 +34,12 @@ def is_described(region: Mapping[str, Any]) -> bool:
 def is_listed(region: Mapping[str, Any]) -> bool:
     """Tell whether an entry of ListRegions has a status, too: without one it would be taken for not enabled."""
     return is_described(region) and isinstance(region.get("RegionOptStatus"), str)
+
+
+def known_regions() -> frozenset[str]:
+    """All regions of all partitions that this botocore has heard of. AWS opens a few more each year."""
+    partitions = create_loader().load_data("partitions")["partitions"]
+    return frozenset(name for partition in partitions for name in partition["regions"] if not name.endswith("-global"))
 
 
 class Regions:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from crawler.overview.figures import Leaf
 from crawler.report import printable
 from crawler.timeline import Timeline
+from crawler.wording import counted
 
 _WIDTH, _TREE_HEIGHT, _PANEL_HEIGHT = 1000, 600, 100
 
@@ -111,7 +112,7 @@ def _labels(data: str, field: str, below: int) -> _Spec:
 def _tree(leaves: Sequence[Leaf]) -> list[_Spec]:
     """The nodes of the tree, each with its parent's id; what a node says when it is pointed at in `told`."""
     total = sum(leaf.images for leaf in leaves)
-    nodes: dict[tuple[str | None, ...], _Spec] = {(): {"id": 0, "kind": "all", "label": f"{total:,} images"}}
+    nodes: dict[tuple[str | None, ...], _Spec] = {(): {"id": 0, "kind": "all", "label": counted(total, "image")}}
 
     def node(path: tuple[str | None, ...], kind: str, label: str, images: int) -> None:
         if path not in nodes:
@@ -141,7 +142,7 @@ def _tree(leaves: Sequence[Leaf]) -> list[_Spec]:
         before = found.pop("before", "")
         found["amount"] = f"{images:,}"
         found["told"] = (
-            f"{before}{', ' if before else ''}{found['label']}: {images:,} images, {_percent(images, total)}"
+            f"{before}{', ' if before else ''}{found['label']}: {counted(images, 'image')}, {_percent(images, total)}"
         )
         if found["kind"] in ("repository", "rest"):
             found["images"] = images

@@ -17,6 +17,7 @@ from crawler.progress import duration
 from crawler.report import describe, next_step, printable
 from crawler.runs.documents import Manifest
 from crawler.timeline import Interval, Timeline
+from crawler.wording import counted
 
 #: Lines of the table that says in numbers what the chart over time shows.
 _TIMES = 24
@@ -59,6 +60,7 @@ def page(figures: Figures) -> bytes:
         "duration": duration,
         "size": _size,
     }
+    environment.filters["counted"] = counted
     timeline = figures.timeline if figures.timeline and figures.timeline.intervals else None
     causes = _causes(figures.manifest)
     return (
@@ -106,7 +108,7 @@ def _tree_alt(leaves: Sequence[Leaf]) -> str:
         accounts[name] = accounts.get(name, 0) + leaf.images
     largest = sorted(accounts.items(), key=lambda item: -item[1])[:5]
     told = ", ".join(f"{printable(name)} {share(images, total)}" for name, images in largest)
-    return f"Treemap of {total:,} images by account, region and repository. Most are in: {told}."
+    return f"Treemap of {counted(total, 'image')} by account, region and repository. Most are in: {told}."
 
 
 def _time_alt(timeline: Timeline) -> str:

@@ -237,6 +237,29 @@ def test_a_name_given_twice_is_a_warning() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("eu-wst-1", "'eu-wst-1' is no region that this version knows; did you mean eu-west-1? It is tried as written"),
+        ("mars-north-7", "'mars-north-7' is no region that this version knows; correct it? It is tried as written"),
+        ("eu-wast-*", "'eu-wast-*' matches no region that this version knows; correct it"),
+    ],
+)
+@pytest.mark.parametrize("form", ["accounts", "organization"])
+def test_a_region_that_nobody_knows_is_a_warning_and_stays(written: str, said: str, form: str) -> None:
+    entry = f"- {ID}" if form == "accounts" else "  member_role: inventory"
+    text = f"{form}:\n{entry}\n  regions: [us-east-1, '{written}', eu-*, all]"
+    regions = {"us-east-1", "eu-west-1"}
+    warnings = load("accounts.yaml", text.encode(), regions).warnings
+    place = "accounts[0]" if form == "accounts" else "organization"
+    assert [warning.startswith(f"accounts.yaml:3:24: {place}.regions[1]: {said}") for warning in warnings] == [True]
+
+
+def test_without_a_list_of_regions_none_is_doubted() -> None:
+    result = loaded(f"accounts:\n- {ID}\n  regions: [eu-wst-1]")
+    assert (result.warnings, result.accounts[0].regions) == ((), ("eu-wst-1",))
+
+
 def many(count: int) -> bytes:
     entry = (
         "- account_id: '{0:012d}'\n  name: account-{0}\n  role: arn:aws:iam::{0:012d}:role/inventory\n"

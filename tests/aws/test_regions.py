@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from crawler.aws import known_regions
 from crawler.errors import Denied, KeysUnknown
 from tests.aws.fakes import ACCOUNT, registries_at
 from tests.aws.server import Handler, Reply, Request, answer, refused, sts_refused
@@ -123,3 +124,9 @@ async def test_aws_itself_calls_some_enabled_and_others_are_taken_at_their_word(
     async with registries_at(account_service, monkeypatch) as (registries, _):
         found = await registries.regions(replace(ACCOUNT, regions=("xx-foo-1", "all")))
     assert found == {"xx-foo-1": False, **dict.fromkeys(sorted(ENABLED), True)}
+
+
+async def test_regions_of_every_partition_are_known_and_nothing_else_is() -> None:
+    known = known_regions()
+    assert {"us-east-1", "ap-southeast-7", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"} <= known
+    assert not [name for name in known if name.endswith("global")]

@@ -44,8 +44,8 @@ def test_elsewhere_than_on_a_terminal_it_is_a_line_now_and_then() -> None:
     run(main)
     assert stream.getvalue().splitlines() == [
         "5 s: 0 targets and 0 repositories done, 0 rows (0/s), 0 requests throttled",
-        "35 s: 0 targets and 1 repositories done, 120,000 rows (3,429/s), 3 requests throttled",
-        "65 s: 0 targets and 2 repositories done, 120,000 rows (1,846/s), 3 requests throttled, 1 units missing",
+        "35 s: 0 targets and 1 repository done, 120,000 rows (3,429/s), 3 requests throttled",
+        "65 s: 0 targets and 2 repositories done, 120,000 rows (1,846/s), 3 requests throttled, 1 unit missing",
     ]
 
 

@@ -120,7 +120,7 @@ def test_a_report_with_any_name_is_ascii() -> None:
 
 def test_a_summary_of_a_complete_run() -> None:
     assert summary(recorded(FINE, Result(Unit.of(TARGET), Outcome.OK)), ending()) == (
-        "1,234,567 rows from 1 repositories in 1 targets, 3,661.5 s, 5 ECR requests (2 throttled)\n"
+        "1,234,567 rows from 1 repository in 1 target, 3,661.5 s, 5 ECR requests (2 throttled)\n"
         "outcome  targets  repositories\n"
         "OK             1             1\n"
         "COMPLETE\n"
@@ -136,7 +136,7 @@ def test_a_summary_says_what_is_missing_why_and_what_to_do() -> None:
     assert "FAILED 222222222222 (payments [bold]prod[/bold]) eu-west-1: AccessDenied: no" in lines
     assert [line.partition(":")[0] for line in lines[-4:]] == ["Denied", "Failed", "Throttled", "INCOMPLETE"]
     assert lines[-1] == "INCOMPLETE: because"
-    assert lines[0].startswith("0 rows from 2 repositories in 1 targets")
+    assert lines[0].startswith("0 rows from 2 repositories in 1 target")
     assert lines[0].endswith("(0 throttled)")
 
 

@@ -31,7 +31,7 @@ NOT_RUN = {
     "python -m pip install '.[otel]'": _INSTALLS,
     "python -m pip install '.[emulator,lake,report]'": _INSTALLS,
     "python -m pip install '.[lake,ray]'     # on every machine of the cluster": _INSTALLS,
-    "make demo": "makes .venv as CI does, then starts `crawler demo`, which tests/program/test_command_line.py runs",
+    "make demo": "makes .venv as CI does, then starts `crawler demo`, which tests/program/test_wheel.py runs",
     "make test": _THIS_VERY_RUN,
     "make docs": _THIS_VERY_RUN,
     "aws sso login": _IDENTITY,

@@ -166,3 +166,15 @@ def test_a_public_registry_has_rights_of_its_own() -> None:
     assert "ecr-public:DescribeImages" in (check.fix or "")
     (check,) = checks_of(Result(replace(public, repository=None), Outcome.DENIED, "NoPublicRegistry", "said"))
     assert "Remove `public: true`" in (check.fix or "")
+
+
+def test_the_table_names_regions_that_are_left_out_and_the_warnings_of_the_file(program: Program) -> None:
+    entry = "account_id: {}, role: inventory, regions: [us-east-1, eu-wst-1]"
+    accounts = "".join(f"- {{{entry.format(id_)}}}\n" for id_ in (ONE, TWO))
+    with running(estate()) as emulator:
+        program.environment |= emulator.environment()
+        (program.folder / "accounts.yaml").write_text(f"accounts:\n{accounts}")
+        done = program.run("doctor", "--accounts", "accounts.yaml")
+    assert done.returncode == 0
+    assert "Left out, not enabled for the account: eu-wst-1 of 2 accounts.\n\nAll is well.\n" in done.stdout.decode()
+    assert "accounts.yaml:2:68: accounts[0].regions[1]: 'eu-wst-1' is no region" in done.stderr.decode()
