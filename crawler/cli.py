@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, CycloptsPanel, Group, Parameter, UnusedCliTokensError, validators
+from cyclopts import App, CycloptsError, Group, Parameter, validators
 from cyclopts.config import Env
 
-from crawler import __version__, emulation, lake, prepare
+from crawler import __version__, emulation, lake, prepare, usage
 from crawler.errors import UsageError
 from crawler.extras import need
 from crawler.model import COMPLETE, ImageStatus, Outcome, RowKind, Split, TagStatus
@@ -22,13 +21,7 @@ _SHOWN = Group("What is shown", sort_key=4)
 
 
 def _told(error: CycloptsError) -> object:
-    """What is wrong with a command line; of a word that fits nowhere cyclopts alone would say that it is unused."""
-    if not (isinstance(error, UnusedCliTokensError) and error.unused_tokens):
-        return CycloptsPanel(error)
-    word, commands = error.unused_tokens[0], [name for name in app if not name.startswith("-")]
-    if close := get_close_matches(word, commands, n=1):
-        return CycloptsPanel(f'"{word}" is no command. Did you mean crawler {close[0]}?')
-    return CycloptsPanel(f'"{word}" means nothing here. Is --accounts missing before it?')
+    return usage.told(error, [name for name in app if not name.startswith("-")])
 
 
 _positive = validators.Number(gt=0)
@@ -230,7 +223,8 @@ def crawl(
 ) -> int:
     """Crawl."""
     if not accounts:
-        raise UsageError("--accounts is missing: crawler --accounts accounts.yaml, or crawler --help")
+        example = usage.EXAMPLES["shard"] if shard else "crawler --accounts accounts.yaml"
+        raise UsageError(f"--accounts is missing: {example}, or crawler --help")
     from crawler import job, logs  # noqa: PLC0415  (AWS's libraries take half a second, --help shall not)
     from crawler.settings import Settings  # noqa: PLC0415
 
@@ -294,8 +288,8 @@ for _command in (
     lake.diff,
     lake.clean,
 ):
-    app.command(_command)
-app.command(prepare.import_, name="import")
+    app.command(_command, help_epilogue=usage.for_example(_command.__name__))
+app.command(prepare.import_, name="import", help_epilogue=usage.for_example("import"))
 app.command(emulation.demo)
 app.command(emulation.emulator)
 
@@ -311,7 +305,7 @@ def schema() -> int:
     return 0
 
 
-@app.command
+@app.command(help_epilogue=usage.for_example("completion"))
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish", "powershell"], Parameter(help="The shell it is for.")],
 ) -> int:
@@ -320,7 +314,7 @@ def completion(
     return 0
 
 
-@app.command(name="shard")
+@app.command(name="shard", help_epilogue=usage.for_example("shard"))
 def share(
     which: Annotated[str, Parameter(help="Which share of how many, as in 3/8; from 1/8 to 8/8.")],
     *options: Annotated[str, Parameter(allow_leading_hyphen=True, help="Those of a crawl, the same for all shares.")],

@@ -40,7 +40,7 @@ def show(run: Annotated[str, Parameter(help="Id of the run.")], *, output: _Outp
     from crawler.runs import catalog, layout  # noqa: PLC0415
 
     async def main() -> None:
-        layout.check_run_id(run)
+        layout.check_run_id(run, "run")
         async with opened(output, writes=False) as store:
             found = await catalog.find(store, run)
         document = found.manifest or found.claim

@@ -183,7 +183,10 @@ class Settings:
         if self.engine and not self.publishes:
             raise UsageError("--engine ray publishes: other machines need an --output that they share, s3://… or DIR/")
         if self.share and not (self.publishes and self.run_id):
-            raise UsageError("shard I/N needs --run-id and --output s3://… or DIR/, the same for all shares of a run")
+            raise UsageError(
+                "shard I/N needs --run-id and --output s3://… or DIR/, the same for all shares of a run, "
+                "as in --run-id nightly-2026-01-31 --output s3://bucket/inventory/"
+            )
 
     def _keep_apart(self) -> None:
         """Refuse names that would have one file overwrite another. Raises `UsageError`."""

@@ -60,7 +60,6 @@ def page(figures: Figures) -> bytes:
         "duration": duration,
         "size": _size,
     }
-    environment.filters["counted"] = counted
     timeline = figures.timeline if figures.timeline and figures.timeline.intervals else None
     causes = _causes(figures.manifest)
     return (
@@ -71,6 +70,7 @@ def page(figures: Figures) -> bytes:
             totals=figures.totals,
             bytes=sum(part.bytes for part in figures.manifest.parts),
             share=share,
+            counted=counted,
             operations=figures.manifest.kind.operations,
             causes=causes,
             unexplained=figures.manifest.missing - sum(cause.units for cause in causes),

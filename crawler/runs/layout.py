@@ -26,11 +26,12 @@ def make_run_id(now: datetime) -> str:
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def check_run_id(run_id: str) -> None:
-    """Raise `UsageError` if it cannot be a folder's name everywhere."""
+def check_run_id(run_id: str, what: str = "--run-id") -> None:
+    """Raise `UsageError` if it cannot be a folder's name everywhere. `what` it was given as is for the message."""
     if not _RUN_ID.fullmatch(run_id):
         raise UsageError(
-            f"--run-id {run_id}: letters, digits, dots, dashes and underscores, a letter or digit first, 100 at most"
+            f"{what} {run_id}: cannot be the id of a run, which has letters, digits, dots, dashes and underscores, a "
+            "letter or digit first, 100 at most"
         )
 
 

@@ -109,10 +109,10 @@ async def tidy(store: Store, manifest: Manifest) -> int:
 
 
 async def published(store: Store, run_id: str) -> Manifest:
-    """The manifest of a run that must be there. Raises `Fatal`."""
+    """The manifest of a run that must be there. Raises `Fatal`, or `UsageError` for what can be no run's id."""
+    layout.check_run_id(run_id, "run")
     manifest = await read_manifest(store, run_id)
     if manifest is None:
-        raise Fatal(
-            "NotPublished", f"run {run_id} is not published in {store.uri}: `crawler runs` lists those that are"
-        )
+        listed = f"`crawler runs --output {store.uri}` lists those that are"
+        raise Fatal("NotPublished", f"run {run_id} is not published in {store.uri}: {listed}")
     return manifest

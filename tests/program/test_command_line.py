@@ -16,10 +16,12 @@ import pytest
 
 from crawler import __version__
 from crawler.__main__ import main
+from crawler.cli import app
 from crawler.emulation import emulator
 from crawler.emulator import FAULTS
 from crawler.errors import UsageError
 from crawler.extras import need
+from crawler.usage import EXAMPLES
 from tests.program.conftest import Program
 from tests.program.readme_help import README, program_help, split
 
@@ -144,6 +146,24 @@ def test_without_its_environment_it_says_what_to_do(monkeypatch: pytest.MonkeyPa
         (["--accounts", "one.yaml", "--workers", "0"], "--workers"),
         (["doktor", "--accounts", "one.yaml"], "Did you mean crawler doctor?"),
         (["one.yaml"], "Is --accounts missing before it?"),
+        (["shard"], "WHICH is missing: Which share of how many, as in 3/8"),
+        (["shard", "1/4"], "--accounts is missing: crawler shard 3/8 --accounts accounts.yaml"),
+        (
+            ["shard", "1/4", "--accounts", "one.yaml"],
+            "as in --run-id nightly-2026-01-31 --output s3://bucket/inventory/",
+        ),
+        (["report"], "For example:"),
+        (["report", "--output", "x/"], "RUN is missing: Id of the run."),
+        (["report", "monday"], "--output is missing: Where runs were published"),
+        (["report", "monday", "--output"], "--output has no value: Where runs were published"),
+        (["show", "--output", "x/"], "crawler show monday --output s3://bucket/inventory/"),
+        (["show", "monday", "tuesday", "--output", "x/"], '"tuesday" means nothing to crawler show.'),
+        (["show", "x/y", "--output", "."], "run x/y: cannot be the id of a run"),
+        (["report", "x/", "--output", "."], "run x/: cannot be the id of a run"),
+        (["diff", "../a", "b", "--output", "."], "run ../a: cannot be the id of a run"),
+        (["diff", "monday", "--output", "x/"], "RUN_B is missing: Id of the later run."),
+        (["runs"], "crawler runs --output s3://bucket/inventory/"),
+        (["import"], "crawler import profiles > accounts.yaml"),
         (
             ["shard", "0/4", "--accounts", "one.yaml", "--output", "x/", "--run-id", "r"],
             "shard 0/4: write I/N, as in 3/8",
@@ -159,6 +179,14 @@ def test_what_cannot_be_used_is_said_before_any_request(program: Program, argume
     assert done.stdout == b""
     assert (program.folder / "one.yaml").read_text() == ONE
     assert "Traceback" not in done.stderr.decode()
+
+
+def test_the_example_of_each_command_is_one_that_it_takes() -> None:
+    for command, example in EXAMPLES.items():
+        words = shlex.split(example.partition(" >")[0])
+        assert words[:2] == ["crawler", command]
+        app.parse_args(words[1:], exit_on_error=False, print_error=False)
+        assert len(f"  {example}") <= 76, "a terminal of 80 columns shows it in one piece"
 
 
 def test_the_accounts_file_from_standard_input(program: Program) -> None:
