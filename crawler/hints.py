@@ -35,6 +35,7 @@ _ROUND_TRIP = 0.1
 
 _Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 _Pages = Annotated[int, Field(ge=0, le=10**9)]
+_Rows = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class _Strict(BaseModel):
@@ -58,6 +59,8 @@ class _File(_Strict):
     estate: list[str]
     selection: str
     pages: _Pages
+    repositories: _Pages = 0  # 0: not known, as with the rows
+    rows: _Rows = 0
     targets: dict[str, _Target]
 
 
@@ -74,10 +77,15 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How long a run will be, as the last one tells: `pages` of all units, and `seconds` of the longest target."""
+    """How long a run will be, as the last one tells: `pages` of all units, and `seconds` of the longest target.
+
+    Of `repositories` and `rows` 0 is not known.
+    """
 
     pages: int
     seconds: float
+    repositories: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,7 @@ class Hints:
         self._rows = rows
         self._known: dict[str, Memory] = {}
         self.pages: int | None = None
+        self._repositories = self._rows_listed = 0
 
     @classmethod
     def read(cls, text: bytes, estate: Iterable[str], selection: str, rows: RowKind = RowKind.IDS) -> Self:
@@ -165,13 +174,17 @@ class Hints:
             raise Unfit("is of another estate: it knows none of these accounts", ours=False)
         hints._known = {key: _memory(target) for key, target in file.targets.items()}
         hints._estate |= dict.fromkeys(file.estate)
-        hints.pages = file.pages if file.selection == selection else None
+        if file.selection == selection:
+            hints.pages, hints._repositories, hints._rows_listed = file.pages, file.repositories, file.rows
         return hints
 
     @property
     def expected(self) -> Expected | None:
         """How long the run will be, if the last one tells."""
-        return Expected(self.pages, max(self._by_account().values(), default=0.0)) if self.pages else None
+        if not self.pages:
+            return None
+        seconds = max(self._by_account().values(), default=0.0)
+        return Expected(self.pages, seconds, self._repositories, self._rows_listed)
 
     def of(self, target: Target) -> Memory:
         """What is known of a target; nothing, most often."""
@@ -233,15 +246,18 @@ class Hints:
         )
         return nsmallest(most, rates, key=lambda rate: rate.rate)
 
-    def written(self, pages: int | None) -> bytes:
-        """The file. `pages` are those of this run, None if it did not reach its end."""
-        total = self.pages if pages is None else pages
+    def written(self, pages: int | None, repositories: int = 0, rows: int = 0) -> bytes:
+        """The file. `pages` and the other sums are those of this run, None if it did not reach its end."""
+        if pages is None:
+            pages, repositories, rows = self.pages, self._repositories, self._rows_listed
         document = {
             "format": _FORMAT,
             "version": VERSION,
             "estate": list(self._estate)[:_MOST],
             "selection": self._selection,
-            "pages": total or 0,
+            "pages": pages or 0,
+            "repositories": repositories,
+            "rows": rows,
             "targets": {key: asdict(memory) for key, memory in self._known.items()},
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

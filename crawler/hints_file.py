@@ -52,7 +52,9 @@ class HintsFile:
         """Have `publish` pass on what there is to keep; without this, it is forgotten."""
         self._keep = keep
 
-    async def publish(self, pages: int | None, *, seconds: float = PATIENCE) -> None:
+    async def publish(
+        self, pages: int | None, repositories: int = 0, rows: int = 0, *, seconds: float = PATIENCE
+    ) -> None:
         """Put what the run has learned in place of what was there. `pages` are None where it did not reach its end.
 
         Given up after so many seconds: a store that hangs shall not hold a process that was told to stop.
@@ -62,7 +64,7 @@ class HintsFile:
         # The rows are what the run is for, and they are there.
         with anyio.move_on_after(min(seconds, PATIENCE)) as time:
             try:
-                await self._keep(self.hints.written(pages))
+                await self._keep(self.hints.written(pages, repositories, rows))
             except Fatal as failure:
                 logger.warning(printable(f"hints are not kept: {failure.message}"))
         if time.cancelled_caught:

@@ -163,8 +163,9 @@ async def _run(
     )
     verdict = partial(verdict_of, settings, stop, ledger, destination)
     status, code, _ = verdict(failure)
-    pages = ledger.totals.pages if code in (COMPLETE, INCOMPLETE) else None
-    await hints.publish(pages, seconds=stop.seconds_left())
+    totals = ledger.totals
+    pages = totals.pages if code in (COMPLETE, INCOMPLETE) else None
+    await hints.publish(pages, totals.repositories.total(), totals.rows, seconds=stop.seconds_left())
     if ledger_file:
         failure = _publish(ledger_file) or failure
     if code in (COMPLETE, INCOMPLETE):

@@ -158,7 +158,7 @@ class Ledger:
 
     def _keep(self, result: Result) -> None:
         account = result.unit.account
-        cause = account and account.account_id, result.outcome, result.code, result.message
+        cause = account and account.account_id, result.outcome, result.code, _without_place(result)
         if cause in self._failures:
             self._failures[cause].units += 1
         elif len(self._failures) < FAILURES_KEPT:
@@ -173,6 +173,14 @@ class Ledger:
         """How many units leave something out that was not tolerated."""
         fine = COMPLETE | tolerated
         return sum(count for outcome, count in self.totals.outcomes().items() if outcome not in fine)
+
+
+def _without_place(result: Result) -> str | None:
+    """The message but for where it happened: the same refusal in each region of an account is one cause."""
+    message = result.message
+    for name in (result.unit.repository, result.unit.region, result.unit.registry_id):
+        message = message.replace(name, "…") if message and name else message
+    return message
 
 
 def _stopped(result: Result) -> bool:

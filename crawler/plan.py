@@ -85,9 +85,11 @@ class Plan:
 
     @property
     def rows(self) -> tuple[int, int] | None:
-        """Rows at least and at most: only the last page of a repository may be short."""
+        """Rows at least and at most, by the last run; where it tells pages alone, only the last page may be short."""
         if self.listing is None:
             return None
+        if self.expected and self.expected.rows:
+            return self.expected.rows, self.expected.rows
         return (self.listing - self.repositories.total()) * self.page_size, self.listing * self.page_size
 
     def as_json(self) -> dict[str, object]:
@@ -227,6 +229,8 @@ def _rows(plan: Plan) -> str:
     if plan.rows is None:
         return "not known: crawl with --hints FILE, and give that file to the next plan"
     (least, most), size = plan.rows, ROW_BYTES[plan.rows_of] / 1e6
+    if least == most:
+        return f"about {most:,}, as in the last run, {most * size:,.1f} MB"
     return f"{least:,} to {most:,}, {least * size:,.1f} to {most * size:,.1f} MB"
 
 
@@ -235,7 +239,9 @@ def _time(plan: Plan) -> str:
         return "not known: AWS publishes no rates; they are learned, and remembered with --hints"
     minutes = plan.expected.seconds / 60
     return (
-        f"{minutes:,.0f} minutes or more, as long as the longest registry" if minutes >= 1 else "minutes, by the hints"
+        f"{minutes:,.0f} minutes or more, as long as the longest registry"
+        if minutes >= 1
+        else "a minute or so, by the hints"
     )
 
 

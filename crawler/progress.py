@@ -83,12 +83,17 @@ async def _show_live(ledger: Ledger, console: Console, accounts: int | None, exp
 
 def _bars(ledger: Ledger, accounts: int | None, expected: Expected | None) -> list[Table]:
     """A bar for each sum of which it is known how large it will be."""
+    totals, last = ledger.totals, expected or Expected(0, 0.0)
     table = Table.grid(padding=(0, 1))
-    pages = expected.pages if expected else None
-    for name, done, total in (("accounts", ledger.totals.accounts, accounts), ("pages", ledger.fetched(), pages)):
+    for name, done, total in (
+        ("accounts", totals.accounts, accounts or 0),
+        ("repositories", totals.repositories.total(), last.repositories),
+        ("pages", ledger.fetched(), last.pages),
+        ("rows", totals.rows, last.rows),
+    ):
         if total:
             bar = ProgressBar(total=total, completed=min(done, total), width=_BAR_WIDTH)
-            table.add_row(name, bar, f"{done:,} of {'about ' if name == 'pages' else ''}{total:,}")
+            table.add_row(name, bar, f"{done:,} of {'' if name == 'accounts' else 'about '}{total:,}")
     return [table] if table.row_count else []
 
 

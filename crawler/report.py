@@ -28,6 +28,31 @@ _NO_KEYS = ("NoCredentials", "CredentialsUnusable", "UnknownProfile", "SsoSessio
 OF_KEYS = frozenset((*_KEYS_REFUSED, *_SIGNATURE_REFUSED, *_KEYS_ENDED, *_NO_KEYS))
 _SETTINGS = ("BadRequest", "EndpointRefused", "BadCaBundle", "CertificateRefused", "ParentNotFoundException")
 
+#: What to do, by code.
+_STEPS = {
+    **dict.fromkeys(
+        _NO_KEYS, "Credentials: mend what the message names (`aws sts get-caller-identity` tells whether it helped)."
+    ),
+    **dict.fromkeys(_KEYS_ENDED, "The credentials have ended: sign in again (`aws sso login`), then run again."),
+    **dict.fromkeys(
+        _KEYS_REFUSED,
+        "AWS does not know these keys (try `aws sts get-caller-identity`), or there is no such region for them.",
+    ),
+    **dict.fromkeys(_SIGNATURE_REFUSED, "The secret key does not belong to the access key: check both."),
+    **dict.fromkeys(_SETTINGS, "Correct the setting that the message names; running again alone will not help."),
+}
+_ROLE_DENIED = (
+    "Denied: check the hub's right to assume the role, the role's name, its trust and its policy (README, Permissions)."
+)
+_ACTION_DENIED = (
+    "Denied: give the role the action that the message names (`crawler policy` prints all that it needs); where it has "
+    "it, a policy of the organization or of the repository denies."
+)
+_THROTTLED = (
+    "Throttled: AWS refused for as long as was tried; run again when others ask less, or raise --page-timeout and "
+    "--attempts."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -142,23 +167,13 @@ def _failed(ledger: Ledger) -> int:
 
 def next_step(result: Result) -> str:
     """What a person can do about a failure."""
-    code = result.code
-    if code in _NO_KEYS:
-        return "Credentials: mend what the message names (`aws sts get-caller-identity` tells whether it helped)."
-    if code in _KEYS_ENDED:
-        return "The credentials have ended: sign in again (`aws sso login`), then run again."
-    if code in _KEYS_REFUSED:
-        return "AWS does not know these keys (try `aws sts get-caller-identity`), or there is no such region for them."
-    if code in _SIGNATURE_REFUSED:
-        return "The secret key does not belong to the access key: check both."
-    if code in _SETTINGS:
-        return "Correct the setting that the message names; running again alone will not help."
-    return {
-        Outcome.DENIED: "Denied: check the hub's right to assume the role, the role's name, its trust and its policy "
-        "(README, Permissions).",
-        Outcome.THROTTLED: "Throttled: AWS refused for as long as was tried; run again when others ask less, or raise "
-        "--page-timeout and --attempts.",
-    }.get(result.outcome, "Failed: the message says at what; most of this passes, so run again.")
+    if told := _STEPS.get(result.code or ""):
+        return told
+    if result.outcome is Outcome.DENIED:
+        return _ROLE_DENIED if "AssumeRole" in (result.message or "") else _ACTION_DENIED
+    if result.outcome is Outcome.THROTTLED:
+        return _THROTTLED
+    return "Failed: the message says at what; most of this passes, so run again."
 
 
 def _outcomes(ledger: Ledger) -> Table:

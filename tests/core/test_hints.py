@@ -137,8 +137,10 @@ def test_whatever_the_file_holds_it_is_hints_or_unfit(text: bytes) -> None:
 
 
 def test_pages_are_expected_of_the_same_selection_only() -> None:
-    text = Hints([ID], "region=east").written(1234)
-    assert Hints.read(text, [ID], "region=east").expected == Expected(1234, 0)
+    text = Hints([ID], "region=east").written(1234, 77, 99_000)
+    again = Hints.read(text, [ID], "region=east")
+    assert again.expected == Expected(1234, 0, 77, 99_000)
+    assert again.written(None) == text, "a run that did not reach its end leaves the sums of the one before"
     assert Hints.read(text, [ID], "").expected is None
 
 

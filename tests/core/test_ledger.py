@@ -303,3 +303,22 @@ def test_a_line_that_is_under_way_when_the_run_is_stopped_has_a_moment_left() ->
     assert soon.taken == [line(ENDED)]
     assert run(lambda: stopped(late)) == LAST_WORDS
     assert late.taken == []
+
+
+def test_the_same_refusal_in_every_place_of_an_account_is_one_cause() -> None:
+    account = Account("1" * 12)
+
+    def refused(region: str, repository: str, action: str = "ecr:ListImages") -> Result:
+        message = f"{action} of {repository} in {region} of registry {'2' * 12}: not allowed"
+        return Result(Unit(account, "2" * 12, region, repository), Outcome.DENIED, "AccessDeniedException", message)
+
+    async def main() -> Ledger:
+        ledger = Ledger()
+        for region in ("eu-west-1", "us-east-1"):
+            for repository in ("api", "team/base"):
+                await ledger.record(refused(region, repository))
+        await ledger.record(refused("eu-west-1", "api", "ecr:DescribeImages"))
+        return ledger
+
+    failures = anyio.run(main).failures
+    assert [(failure.first.unit.repository, failure.units) for failure in failures] == [("api", 4), ("api", 1)]

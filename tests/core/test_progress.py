@@ -115,7 +115,7 @@ def test_a_terminal_sees_bars_and_what_takes_long() -> None:
 
     async def main() -> None:
         ledger = Ledger()
-        ledger.totals.accounts, ledger.totals.pages = 3, 250
+        ledger.totals.accounts, ledger.totals.pages, ledger.totals.rows = 3, 250, 2_500
         begun = anyio.current_time()
         trouble = Chain(pages=70, trouble="ThrottlingException: Rate exceeded")
         ledger.running = {
@@ -123,13 +123,19 @@ def test_a_terminal_sees_bars_and_what_takes_long() -> None:
             for number, chain in enumerate([trouble, Chain(), Chain(), Chain(), Chain(pages=9)])
         }
         shown = console(stream, force_terminal=True, _environ={"TERM": "xterm"})
-        async with progress(ledger, shown, accounts=12, expected=Expected(1000, 600.0)):
+        async with progress(ledger, shown, accounts=12, expected=Expected(1000, 600.0, 40, 2_000)):
             await anyio.sleep(SLOW + 2.1)
 
     run(main)
     last = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", stream.getvalue()).split("7 s: ")[-1].splitlines()
-    assert [line.split("━")[-1].strip() for line in last[1:3]] == ["3 of 12", "329 of about 1,000"]
-    assert [line.strip() for line in last[3:6]] == [
+    bars = [(line.split()[0], line.split("━")[-1].strip()) for line in last[1:5]]
+    assert bars == [
+        ("accounts", "3 of 12"),
+        ("repositories", "0 of about 40"),
+        ("pages", "329 of about 1,000"),
+        ("rows", "2,500 of about 2,000"),
+    ]
+    assert [line.strip() for line in last[5:8]] == [
         r"7 s in 111111111111 eu-west-1 team/0\x1b: 70 pages, ThrottlingException: Rate exceeded",
         r"6 s in 111111111111 eu-west-1 team/1\x1b: 0 pages",
         r"5 s in 111111111111 eu-west-1 team/2\x1b: 0 pages",
