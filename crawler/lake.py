@@ -87,10 +87,8 @@ def diff(
     async def main() -> None:
         compared = await write_changes(output, run_a, run_b, to, format)
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in compared.changes.items()) or "no change"
-        sys.stderr.write(
-            f"{kinds} in {counted(compared.both, 'repository')}; {compared.neither:,} not compared, for not being "
-            "listed to the end in both runs, or being in one of them only\n"
-        )
+        why = ", for not being listed to the end in both runs, or being in one of them only" if compared.neither else ""
+        sys.stderr.write(f"{kinds} in {counted(compared.both, 'repository')}; {compared.neither:,} not compared{why}\n")
 
     return _run(main)
 

@@ -57,7 +57,7 @@ def page(figures: Figures) -> bytes:
         "number": lambda value: f"{value:,}",
         "shown": printable,
         "time": _time,
-        "duration": duration,
+        "duration": _duration,
         "size": _size,
     }
     timeline = figures.timeline if figures.timeline and figures.timeline.intervals else None
@@ -82,6 +82,10 @@ def page(figures: Figures) -> bytes:
         )
         .encode()
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if 0 < seconds < 1 else duration(seconds)
 
 
 def share(part: float, whole: float) -> str:

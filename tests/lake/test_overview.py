@@ -179,7 +179,7 @@ def test_a_crawl_leaves_what_it_needs(program: Zygote, place: Place) -> None:
     assert "page.html is written" in program.said()
     text = said(Page((program.folder / "page.html").read_text()))
     assert "r incomplete" in text
-    assert "Denied: check the hub's right" in text
+    assert "Denied: give the role the action" in text
     assert "Requests a second" in text
     assert "Rates learned" in text
     assert "Where AWS refused requests" in text
