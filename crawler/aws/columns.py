@@ -29,9 +29,11 @@ _digest, _tag = attrgetter("image_digest"), attrgetter("image_tag")
 
 def image_ids(body: bytes) -> Page[ImageId]:
     """As `answers.image_ids`, by column. Raises `Transient` for what is no page."""
+    if not body.isascii():  # the decoder passes over members that it has no name for, and so over what is not UTF-8
+        return answers.image_ids(body)
     try:
         answer = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         return answers.image_ids(body)  # it can read what JSON allows and UTF-8 does not, and say what is wrong
     rows = answer.image_ids
     columns = Columnar(list(map(_digest, rows)), list(map(_tag, rows)))

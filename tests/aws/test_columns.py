@@ -48,6 +48,11 @@ def test_equal_for_any_bytes(body: bytes) -> None:
     assert read(columns.image_ids, body) == read(answers.image_ids, body)
 
 
+def test_a_member_without_meaning_is_held_against_the_alphabet_too() -> None:
+    with pytest.raises(Transient):
+        columns.image_ids(b'{"imageIds":[],"nextToke\xa5":""}')
+
+
 def test_its_items_are_a_sequence_of_image_ids() -> None:
     rows = [{"imageDigest": "sha256:a", "imageTag": "t"}, {"imageDigest": "sha256:b", "imageTag": None}]
     items = columns.image_ids(orjson.dumps({"imageIds": rows})).items
