@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -177,7 +178,8 @@ class _File:
             with told():
                 self._file.write(data)
 
-        async with writing(write) as send:
+        # Nobody reads it before its end: a batch may wait until it is full.
+        async with writing(write, linger=inf) as send:
             yield NdjsonSink(send, self._rows)
 
     async def finish(self, report: Report, results: Sequence[Result]) -> Report:

@@ -18,16 +18,16 @@ Send = Callable[[bytes], Awaitable[None]]
 
 
 @asynccontextmanager
-async def writing(write: Callable[[bytes], None]) -> AsyncGenerator[Send]:
+async def writing(write: Callable[[bytes], None], *, linger: float = LINGER) -> AsyncGenerator[Send]:
     """Give a `send(data)` whose bytes reach `write` in whole pieces, one call of it at a time.
 
-    `send` returns when the piece is among those gathered for the next write, and that is their order. A write that
-    blocks (a full pipe) holds the senders back once a batch has gathered, and never the event loop, so no request in
-    flight times out because of it. Leaving the context writes what was sent, also when the body failed. An error of
-    `write` cancels the body and leaves in an exception group; a write that never returns is abandoned when the context
-    is cancelled.
+    `send` returns when the piece is among those gathered for the next write, and that is their order. They wait for
+    more until there are `BATCH_BYTES`, `linger` seconds at most. A write that blocks (a full pipe) holds the senders
+    back once a batch has gathered, and never the event loop, so no request in flight times out because of it. Leaving
+    the context writes what was sent, also when the body failed. An error of `write` cancels the body and leaves in an
+    exception group; a write that never returns is abandoned when the context is cancelled.
     """
-    writer = _Writer(write)
+    writer = _Writer(write, linger)
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(writer.run)
@@ -46,8 +46,9 @@ class _Writer:
     Not a memory channel: a rendezvous for each page is two turns of the event loop, which here are one in many pages.
     """
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
+    def __init__(self, write: Callable[[bytes], None], linger: float) -> None:
         self._write = write
+        self._linger = linger
         self._pieces: list[bytes] = []
         self._size = 0
         self._closed = False
@@ -72,7 +73,7 @@ class _Writer:
     async def run(self) -> None:
         while True:
             await self._some.wait()
-            with anyio.move_on_after(LINGER):
+            with anyio.move_on_after(self._linger):
                 await self._full.wait()
             if not self._pieces:
                 return

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -203,6 +206,78 @@ def test_a_pipe_that_someone_made_non_blocking_is_waited_for(
     with open(read_end, "rb", closefd=False) as reader:
         assert reader.read() == rows
     writer.join()
+
+
+@pytest.fixture
+def rows() -> Iterator[IO[bytes]]:
+    """A file that somebody has just written, and whose position is at its end."""
+    with tempfile.TemporaryFile() as file:
+        file.writelines(b"row %d\n" % number for number in range(50_000))
+        file.flush()
+        yield file
+
+
+def copied(rows: IO[bytes], to: int, read_end: int | None, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What standard output gets, if it is `to`: a line, the file, and a line."""
+    monkeypatch.setattr(os, "dup", lambda _: to)
+    output = Output("-")
+
+    def write() -> None:
+        output.write(b"before\n")
+        output.copy(rows)
+        output.write(b"after\n")
+        output.close()
+
+    if read_end is None:
+        write()
+        return b""
+    writer = threading.Thread(target=write)
+    writer.start()
+    with open(read_end, "rb", closefd=False) as reader:
+        got = reader.read()
+    writer.join()
+    return got
+
+
+WHOLE = b"before\n" + b"".join(b"row %d\n" % number for number in range(50_000)) + b"after\n"
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_file_is_copied_to_a_pipe_between_what_is_written(
+    pipe: tuple[int, int], rows: IO[bytes], monkeypatch: pytest.MonkeyPatch, *, blocking: bool
+) -> None:
+    os.set_blocking(pipe[1], blocking)
+    assert copied(rows, pipe[1], pipe[0], monkeypatch) == WHOLE
+
+
+@pytest.mark.parametrize("mode", [os.O_WRONLY, os.O_WRONLY | os.O_APPEND])  # `>` and `>>`: the kernel moves to one only
+def test_a_file_is_copied_to_a_file(rows: IO[bytes], file: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    copied(rows, os.open(file, mode | os.O_CREAT), None, monkeypatch)
+    assert file.read_bytes() == WHOLE
+
+
+def test_a_copy_that_the_kernel_gives_up_half_way_is_ended_by_us(
+    rows: IO[bytes], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves = iter([12_345])
+
+    def some(to: int, source: int, offset: int, count: int) -> int:  # noqa: ARG001
+        for size in moves:
+            return os.write(to, os.pread(source, size, offset))
+        raise OSError(errno.EIO, "of which side?")
+
+    monkeypatch.setattr(os, "sendfile", some)
+    copied(rows, os.open(file, os.O_WRONLY | os.O_CREAT), None, monkeypatch)
+    assert file.read_bytes() == WHOLE
+
+
+def test_a_copy_that_fails_has_the_words_of_a_write(pipe: tuple[int, int], rows: IO[bytes]) -> None:
+    with Output("/dev/full") as output, pytest.raises(Fatal, match="No space left on device"):
+        output.copy(rows)
+    with Output(f"/dev/fd/{pipe[1]}") as output:
+        os.close(pipe[0])
+        with pytest.raises(ReaderGone):
+            output.copy(rows)
 
 
 def test_a_closed_standard_output_is_a_usage_error() -> None:

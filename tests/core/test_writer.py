@@ -6,17 +6,19 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from math import inf
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from trio.testing import MockClock
 
 from crawler.crawl import Crawl, Limits
 from crawler.errors import Fatal
 from crawler.ledger import Ledger
 from crawler.model import Account, Target
 from crawler.sinks.ndjson import NdjsonSink
-from crawler.sinks.writer import BATCH_BYTES, writing
+from crawler.sinks.writer import BATCH_BYTES, LINGER, writing
 from crawler.wanted import Filter
 from tests.fakes import LONGEST, ListSink, World, image, leaves, small_tree
 
@@ -66,6 +68,21 @@ def test_pieces_arrive_whole_and_in_order(backend: str) -> None:
 
     anyio.run(main, backend=backend)
     assert b"".join(taken) == b"".join(b"%d\n" % number for number in range(300))
+
+
+@pytest.mark.parametrize(("linger", "writes"), [(LINGER, 2), (inf, 1)])
+def test_a_batch_waits_for_more_as_long_as_it_may(linger: float, writes: int) -> None:
+    taken: list[bytes] = []
+
+    async def main() -> None:
+        async with writing(taken.append, linger=linger) as send:
+            await send(b"one\n")
+            await anyio.sleep(3600)
+            await send(b"two\n")
+
+    anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+    assert b"".join(taken) == b"one\ntwo\n"
+    assert len(taken) == writes
 
 
 @both
