@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 from anyio import to_thread
 
+from crawler.hints import Memory
 from crawler.ledger import Ledger
 from crawler.model import Account, Result, RowKind
 from crawler.runs.layout import make_run_id
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from crawler.runs.documents import Claim
 
 Take = Callable[[Report], Awaitable[None]]
+Learn = Callable[[Mapping[str, Memory]], None]
 
 
 class AlreadyPublished(Exception):
@@ -63,8 +65,8 @@ class Destination(Protocol):
         """Take the lines of the ledger while the body runs; None where it wants none."""
         ...
 
-    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
-        """Pass on the results of units that earlier attempts have brought to an end."""
+    async def recall(self, record: Callable[[Result], Awaitable[None]], learn: Learn) -> None:
+        """Pass on the results of units that earlier attempts have brought to an end, and what they have learned."""
         ...
 
     async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:
@@ -118,7 +120,7 @@ class StreamDestination:
         """See `Destination`."""
         yield None
 
-    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
+    async def recall(self, record: Callable[[Result], Awaitable[None]], learn: Learn) -> None:
         """See `Destination`. There are no earlier attempts."""
 
     async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:  # noqa: ARG002

@@ -148,6 +148,7 @@ class Hints:
         self._selection = selection
         self._rows = rows
         self._known: dict[str, Memory] = {}
+        self._met: set[str] = set()
         self.pages: int | None = None
         self._repositories = self._rows_listed = 0
 
@@ -216,26 +217,31 @@ class Hints:
         return hints
 
     @property
-    def known(self) -> Mapping[str, Memory]:
-        """All that there is, by target."""
-        return self._known
+    def learned(self) -> dict[str, Memory]:
+        """What this run has found, by target; of a target with nothing to remember any more, an empty memory."""
+        return {key: self._known.get(key) or Memory() for key in self._met}
 
-    def replace(self, before: Iterable[str], learned: Mapping[str, Memory]) -> None:
-        """Put what was learned elsewhere in place of the part that it began with."""
-        for key in before:
-            self._known.pop(key, None)
-        room = _MOST - len(self._known)
-        self._known.update(list(learned.items())[: max(room, 0)])
+    def learn(self, learned: Mapping[str, Memory]) -> None:
+        """Take what was `learned` elsewhere in place of what is known of the same targets."""
+        for key, memory in learned.items():
+            self._put(key, memory)
 
     def keep(self, target: Target, memory: Memory, *, whole: bool) -> None:
         """Remember a target, if there is something to remember; its pages, if it was crawled to its `whole` end."""
         key = _key(target)
-        before = self._known.pop(key, None)
+        before = self._known.get(key)
         if before and not whole:
             memory.pages = max(memory.pages, before.pages)
+        longest = nlargest(_MOST_LONG, memory.repositories.items(), key=lambda item: item[1])
+        self._put(key, replace(memory, repositories=dict(longest)))
+
+    def _put(self, key: str, memory: Memory) -> None:
+        known = self._known.pop(key, None) is not None
         if (memory.rates or memory.repositories) and len(self._known) < _MOST:
-            longest = nlargest(_MOST_LONG, memory.repositories.items(), key=lambda item: item[1])
-            self._known[key] = replace(memory, repositories=dict(longest))
+            self._known[key] = memory
+            known = True
+        if known:
+            self._met.add(key)
 
     def slowest(self, most: int) -> list[Rate]:
         """The slowest rates that are known, `most` of them at most."""

@@ -65,8 +65,9 @@ class HintsFile:
         with anyio.move_on_after(min(seconds, PATIENCE)) as time:
             try:
                 await self._keep(self.hints.written(pages, repositories, rows))
-            except Fatal as failure:
-                logger.warning(printable(f"hints are not kept: {failure.message}"))
+            except (Fatal, UsageError) as failure:
+                why = failure.message if isinstance(failure, Fatal) else failure
+                logger.warning(printable(f"hints are not kept: {why}"))
         if time.cancelled_caught:
             logger.warning("hints are not kept: there was no time to wait for their store")
 

@@ -61,7 +61,7 @@ def start(settings: Settings) -> int:
 
             files.enter_context(connected(settings.address))
         # All are opened before the first request: what cannot be written shall not cost a night.
-        place: Callable[[Hints], AbstractAsyncContextManager[Destination]]
+        place: Callable[[HintsFile], AbstractAsyncContextManager[Destination]]
         if settings.publishes:
             place = partial(_place, settings, text, file)
         else:
@@ -79,12 +79,12 @@ def start(settings: Settings) -> int:
 
 
 @asynccontextmanager
-async def _stream(settings: Settings, output: Output, hints: Hints) -> AsyncGenerator[Destination]:  # noqa: ARG001
+async def _stream(settings: Settings, output: Output, hints: HintsFile) -> AsyncGenerator[Destination]:  # noqa: ARG001
     yield StreamDestination(output, settings.output, settings.rows)
 
 
 def _place(
-    settings: Settings, text: bytes, file: AccountsFile, hints: Hints
+    settings: Settings, text: bytes, file: AccountsFile, hints: HintsFile
 ) -> AbstractAsyncContextManager[Destination]:
     from crawler.publication import Order, publication  # noqa: PLC0415  (its libraries are an extra, and heavy)
 
@@ -103,13 +103,14 @@ def _place(
         return publication(order)
     from crawler.shares import shared_publication  # noqa: PLC0415
 
-    return shared_publication(order, settings.share, Shares(settings.share[1], hints).plan, settings.tolerate)
+    plan = Shares(settings.share[1], hints.hints).plan
+    return shared_publication(order, settings.share, plan, hints, settings.tolerate)
 
 
 async def run(
     settings: Settings,
     file: AccountsFile,
-    place: Callable[[Hints], AbstractAsyncContextManager[Destination]],
+    place: Callable[[HintsFile], AbstractAsyncContextManager[Destination]],
     ledger_file: Output | None,
     report_file: Output | None,
     *,
@@ -118,7 +119,7 @@ async def run(
 ) -> int:
     """Crawl as `settings` say; publish the files; print the summary."""
     try:
-        async with hints as remembered, place(remembered.hints) as destination:
+        async with hints as remembered, place(remembered) as destination:
             return await _run(settings, file, destination, ledger_file, report_file, hints=remembered, shown=shown)
     except AlreadyPublished as found:
         _say(str(found))
@@ -164,8 +165,9 @@ async def _run(
     verdict = partial(verdict_of, settings, stop, ledger, destination)
     status, code, _ = verdict(failure)
     totals = ledger.totals
-    pages = totals.pages if code in (COMPLETE, INCOMPLETE) else None
-    await hints.publish(pages, totals.repositories.total(), totals.rows, seconds=stop.seconds_left())
+    if not settings.share:  # whose hints are those of all shares
+        pages = totals.pages if code in (COMPLETE, INCOMPLETE) else None
+        await hints.publish(pages, totals.repositories.total(), totals.rows, seconds=stop.seconds_left())
     if ledger_file:
         failure = _publish(ledger_file) or failure
     if code in (COMPLETE, INCOMPLETE):
@@ -282,7 +284,7 @@ async def _crawl(
             ),
         ):
             ledger.sends = [send for send in (to_file, to_store) if send]
-            await destination.recall(ledger.record)
+            await destination.recall(ledger.record, hints.learn)
             ledger.recalled()
             async with watch.watching():
                 await stop.run(partial(crawl_all, engine, ledger, settings, file))

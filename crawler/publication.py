@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from crawler import __version__
 from crawler.aws.buckets import buckets
-from crawler.destination import AlreadyPublished, Take
+from crawler.destination import AlreadyPublished, Learn, Take
 from crawler.errors import Fatal, UsageError
 from crawler.ledger import Ledger, fields
 from crawler.local_files import discard, local_file, told
@@ -147,10 +147,10 @@ class Publication:
                 compressed.close()
                 self._ledger_file.flush()
 
-    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
+    async def recall(self, record: Callable[[Result], Awaitable[None]], learn: Learn) -> None:
         """See `Destination`."""
         try:
-            await self._journal.recall(record)
+            await self._journal.recall(record, learn)
         except UsageError as unfit:  # a record that is damaged, or of a later program
             raise Fatal("RecordUnfit", str(unfit)) from unfit
 

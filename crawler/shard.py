@@ -35,8 +35,8 @@ class Report:
     """What came of a shard; nothing of it counts before it was taken.
 
     `units` are lines of the ledger, of what the shard has whole, `left` those of the rest. `regions` and `repositories`
-    are the globs that matched nothing, `learned` takes the place of what was `known`. Its rows are in `rows`, a local
-    file without a name, or in `parts`, which `record` makes count.
+    are the globs that matched nothing, `learned` is as in `Hints`. Its rows are in `rows`, a local file without a name,
+    or in `parts`, which `record` makes count.
     """
 
     number: int

@@ -97,7 +97,7 @@ class Workplace:
             report = Report(shard.number, b"", b"", ledger.totals)
             report.regions, report.repositories = frozenset(crawl.regions.globs), frozenset(crawl.repositories.globs)
             report.warnings, self.warnings[:] = tuple(self.warnings), ()
-            report.learned = hints.known
+            report.learned = hints.learned
             return await place.finish(report, results)
         except BaseException:
             place.discard()

@@ -11,8 +11,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from crawler.destination import AlreadyPublished, Take
+from crawler.destination import AlreadyPublished, Learn, Take
 from crawler.errors import Fatal
+from crawler.hints_file import HintsFile
 from crawler.ledger import Ledger, line, parse
 from crawler.model import Account, Outcome, Result, RowKind
 from crawler.publication import Order, Publication, joined
@@ -44,6 +45,7 @@ class SharedPublication:
         self,
         store: Store,
         publication: Publication,
+        hints: HintsFile,
         *,
         rows: RowKind,
         share: tuple[int, int],
@@ -53,6 +55,7 @@ class SharedPublication:
         self.claim: Claim = publication.claim
         self._store = store
         self._publication = publication
+        self._hints = hints
         self._rows = rows
         self._number, self._shares = share
         self._tolerated = tolerated
@@ -85,7 +88,7 @@ class SharedPublication:
         """See `Destination`. A share is there as a whole, or not at all."""
         return ()
 
-    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
+    async def recall(self, record: Callable[[Result], Awaitable[None]], learn: Learn) -> None:
         """See `Destination`."""
 
     async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:  # noqa: ARG002
@@ -94,6 +97,7 @@ class SharedPublication:
         whole = set(units)
         left = [each for each in self._lines if each not in whole]
         report = Report(self._number, b"".join(units), b"".join(left), ledger.totals)
+        report.learned = self._hints.hints.learned
         report.warnings = [(message, where) for message, places in ledger.warnings.items() for where in places]
         await self._journal.seal(report)
         await self.conclude(timeline)
@@ -121,10 +125,13 @@ class SharedPublication:
             for number, path in enumerate(paths, 1):
                 report = await read_report(self._store, path, number)
                 await self._publication.accept(report)
+                self._hints.hints.learn(report.learned)
                 for warning in report.warnings:
                     ledger.warn(*warning)
                 await ledger.join(report.totals, report.lines, map(parse, report.left.splitlines()))
         await self._publication.publish(status_of(ledger, self._tolerated), ledger, timeline)
+        totals = ledger.totals
+        await self._hints.publish(totals.pages, totals.repositories.total(), totals.rows)
 
     def published(self) -> str:
         """See `Destination`."""
@@ -144,15 +151,16 @@ def status_of(ledger: Ledger, tolerated: AbstractSet[Outcome]) -> str:
 
 @asynccontextmanager
 async def shared_publication(
-    order: Order, share: tuple[int, int], plan: str, tolerated: AbstractSet[Outcome]
+    order: Order, share: tuple[int, int], plan: str, hints: HintsFile, tolerated: AbstractSet[Outcome]
 ) -> AsyncGenerator[SharedPublication]:
     """Begin the run, or join those who are at it. `plan` says who crawls what: it must be the same for all.
 
+    Whoever publishes the run leaves what all shares have learned in `hints`.
     Raises `AlreadyPublished` for a run, and for a share, that is there; and what `runs.attempt.join` does.
     """
     settings: Mapping[str, Any] = {**order.settings, "shard": plan}
     async with joined(replace(order, settings=settings)) as (store, publication):
-        shared = SharedPublication(store, publication, rows=order.rows, share=share, tolerated=tolerated)
+        shared = SharedPublication(store, publication, hints, rows=order.rows, share=share, tolerated=tolerated)
         path = layout.record(shared.run_id, shared.claim.attempt, share[0])
         if await store.exists(path):
             report = await read_report(store, path, share[0])

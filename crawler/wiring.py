@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from crawler.accounts import AccountsFile, Selection
@@ -16,6 +17,7 @@ from crawler.hints_file import HintsFile, estate, local_hints, local_text, store
 from crawler.ledger import Ledger
 from crawler.model import Account, ImageId, Outcome, Result, Unit, Warn
 from crawler.settings import Settings
+from crawler.sinks.output import Output
 
 if TYPE_CHECKING:
     from crawler.store import Store
@@ -54,8 +56,11 @@ async def hints_of(settings: Settings, everything: AccountsFile) -> AsyncGenerat
     name, known = settings.hints, (estate(everything), settings.selection(), settings.rows)
     if name is None:
         yield HintsFile("", None, *known)
-    elif settings.share:  # one of many, who would overwrite each other's
-        yield HintsFile(name, await hints_text(name), *known)
+    elif settings.share:  # one of many, of whom only the last one writes: it is opened then
+        kept = HintsFile(name, await hints_text(name), *known)
+        if kept.replaceable:
+            kept.kept_by(partial(_write_hints, name))
+        yield kept
     elif name.startswith("s3://"):
         async with _bucket_of(name) as (store, key):
             yield await stored_hints(store, key, *known)
@@ -70,6 +75,16 @@ async def hints_text(name: str) -> bytes | None:
         return local_text(name)
     async with _bucket_of(name) as (store, key):
         return await store.read(key, MAX_BYTES + 1)
+
+
+async def _write_hints(name: str, written: bytes) -> None:
+    if not name.startswith("s3://"):
+        with Output(name) as output:
+            output.write(written)
+            output.publish()
+        return
+    async with _bucket_of(name) as (store, key):
+        await store.put(key, written)
 
 
 @asynccontextmanager

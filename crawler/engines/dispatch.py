@@ -109,7 +109,7 @@ class Dispatch:
             except BaseException:
                 await self._end(shard)
                 raise
-            await self._hand_in(shard, report).wait()
+            await self._hand_in(report).wait()
             return
         await self._given_up(shard)
 
@@ -119,19 +119,19 @@ class Dispatch:
         with anyio.move_on_after(LAST_REPORT, shield=True):
             report = await self._crew.stop(shard)
         if report:
-            self._hand_in(shard, report)
+            self._hand_in(report)
         else:
             await self._missed(shard.accounts)
 
-    def _hand_in(self, shard: Shard, report: Report) -> anyio.Event:
+    def _hand_in(self, report: Report) -> anyio.Event:
         """Begin to take a report; the event says that it was taken."""
         taken = anyio.Event()
-        self._takers.start_soon(self._taken, shard, report, taken)
+        self._takers.start_soon(self._taken, report, taken)
         return taken
 
-    async def _taken(self, shard: Shard, report: Report, taken: anyio.Event) -> None:
+    async def _taken(self, report: Report, taken: anyio.Event) -> None:
         await self._take(report)
-        self._hints.replace(shard.known, report.learned)
+        self._hints.learn(report.learned)
         self.regions.globs &= report.regions
         self.repositories.globs &= report.repositories
         for warning in report.warnings:

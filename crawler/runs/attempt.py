@@ -53,7 +53,9 @@ async def join(store: Store, run_id: str, format: str, settings: Mapping[str, An
     """
     where = store.uri_of(layout.run_folder(run_id))
     if manifest := await read_manifest(store, run_id):
-        _same_settings(where, manifest.settings, settings, manifest.format, format)
+        # Who was to crawl what matters no more: shares go by hints, which whoever published the run has replaced.
+        rest = {key: value for key, value in settings.items() if key != "shard"}
+        _same_settings(where, manifest.settings, rest, manifest.format, format)
         raise Published(manifest)
     now = datetime.now(UTC)
     started = now.isoformat(timespec="seconds")

@@ -11,6 +11,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from crawler.errors import UsageError
+from crawler.hints import Memory
 from crawler.model import OTHERS, RowKind
 from crawler.rows import from_json, to_line
 from crawler.runs.layout import VERSION
@@ -128,6 +129,14 @@ class Record:
     units: Sequence[bytes]
     rest: Mapping[str, Any] | None = None
     version: int = VERSION
+
+    @property
+    def learned(self) -> dict[str, Memory]:
+        """What a shard learned of its targets: see `Hints.learned`. Nothing where it is damaged: it is a hint."""
+        try:
+            return _checked(dict[str, Memory], "", dict((self.rest or {}).get("learned", {})))
+        except (UsageError, TypeError, ValueError):
+            return {}
 
     def encode(self) -> bytes:
         """As NDJSON."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 
+from crawler.hints import Memory
 from crawler.ledger import line, parse
 from crawler.local_files import unwritable
 from crawler.model import Result
@@ -43,8 +44,12 @@ class Journal:
         """Remove the database."""
         self._held.close()
 
-    async def recall(self, record: Callable[[Result], Awaitable[None]]) -> None:
-        """Read what earlier attempts have committed, and pass on each unit's result."""
+    async def recall(
+        self,
+        record: Callable[[Result], Awaitable[None]],
+        learn: Callable[[Mapping[str, Memory]], None] = lambda _: None,
+    ) -> None:
+        """Read what earlier attempts have committed, and pass on each unit's result, and what shards have learned."""
         for path in self.claim.base:
             data = await self._store.read(path)
             found = Record.decode(self._store.uri_of(path), data or b"")
@@ -55,6 +60,7 @@ class Journal:
                 self._held.executemany("INSERT OR IGNORE INTO held VALUES (?)", keys)
             self.records.append(path)
             self.parts.extend(found.parts)
+            learn(found.learned)
             for result in results:
                 await record(result)
 

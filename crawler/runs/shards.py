@@ -8,10 +8,8 @@ from dataclasses import asdict
 from itertools import count
 from typing import Any
 
-from crawler.hints import Memory
 from crawler.ledger import Ledger, parse
 from crawler.model import Result
-from crawler.pace import Quota
 from crawler.runs import layout
 from crawler.runs.attempt import require_ours
 from crawler.runs.documents import Claim, Record
@@ -86,7 +84,7 @@ async def read_report(store: Store, path: str, number: int) -> Report:
         frozenset(rest.get("regions", ())),
         frozenset(rest.get("repositories", ())),
         [(message, where) for message, where in rest.get("warnings", ())],
-        {key: _memory(memory) for key, memory in rest.get("learned", {}).items()},
+        record.learned,
         record.parts,
         path,
     )
@@ -101,8 +99,3 @@ def _rest(report: Report) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "learned": {key: asdict(memory) for key, memory in report.learned.items()},
     }
-
-
-def _memory(known: Mapping[str, Any]) -> Memory:
-    rates = {operation: Quota(rate["rate"], rate["burst"]) for operation, rate in known["rates"].items()}
-    return Memory(rates, dict(known["repositories"]), known["pages"])

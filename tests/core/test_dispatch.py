@@ -15,13 +15,13 @@ from crawler.cutting import MOST, SHARES, cut, cut_listed, size_of
 from crawler.engines import Lost
 from crawler.engines.dispatch import LOSSES, Dispatch
 from crawler.errors import Denied, Fatal
-from crawler.hints import Hints
+from crawler.hints import LONG, Hints, Memory
 from crawler.ledger import Ledger
-from crawler.model import Account, Identity, Organization
+from crawler.model import Account, Identity, Organization, RowKind
 from crawler.settings import Settings
 from crawler.shard import Report, Shard
 from crawler.shard_crawl import Assignment, Workplace
-from tests.fakes import HANG, World, leaves, small_tree
+from tests.fakes import HANG, Rehearsal, Tree, World, image, leaves, small_tree
 
 ACCOUNTS = [Account(f"{number:012}") for number in range(1, 8)]
 ORGANIZATION = Organization(Identity(), Account("", role=("inventory",)))
@@ -110,6 +110,21 @@ def test_every_account_is_crawled_once() -> None:
     run = Run(world(*ACCOUNTS)).crawl(*ACCOUNTS)
     run.check()
     assert [shard.number for shard in run.crew.given] == list(range(1, 8))
+
+
+def test_what_shards_learn_is_what_one_process_learns() -> None:
+    """And what they no longer find is forgotten."""
+    there = world(*ACCOUNTS)
+    pages = [[image(f"{number}", None)] for number in range(LONG)]
+    there.trees[ACCOUNTS[2].account_id, "east"] = Tree.of({"long": pages, "short": pages[:2]}, per_page=2)
+    known = {f"{account.account_id}/east": Memory({}, {"a": 99}, 99) for account in ACCOUNTS[:2]}
+    alone = Hints.of_part(known, RowKind.IDS)
+    Rehearsal(there, hints=alone).of(*ACCOUNTS)
+    run = Run(there)
+    run.hints.learn(known)  # before anything was asked of them
+    run.crawl(*ACCOUNTS)
+    assert run.hints.written(1) == alone.written(1)
+    assert list(json.loads(alone.written(1))["targets"]) == [f"{ACCOUNTS[2].account_id}/east"]
 
 
 def test_an_organization_is_crawled_while_it_is_listed() -> None:

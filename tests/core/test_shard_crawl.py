@@ -84,6 +84,9 @@ def test_hints_of_a_part_come_back_in_its_place() -> None:
         hints.keep(Target(account, "east", account.account_id), Memory({"ListImages": Quota(20.0, 40.0)}), whole=True)
     part = hints.part([A])
     assert list(part) == [f"{A.account_id}/east"]
-    hints.replace(part, {f"{A.account_id}/west": Memory({"ListImages": Quota(5.0, 1.0)})})
-    assert set(hints.known) == {f"{A.account_id}/west", f"{B.account_id}/east"}
+    assert Hints.of_part(part, hints._rows).learned == {}
+    here, there = f"{A.account_id}/east", f"{A.account_id}/west"
+    hints.learn({here: Memory(), there: Memory({"ListImages": Quota(5.0, 1.0)})})
+    assert set(json.loads(hints.written(1))["targets"]) == {there, f"{B.account_id}/east"}
+    assert hints.learned[here] == Memory(), "to be forgotten, whoever is told"
     assert Hints.of_part(part, hints._rows).of(Target(A, "east", A.account_id)).rates["ListImages"].rate == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -33,22 +34,28 @@ def share(place: Place, which: str, *options: str) -> list[str]:
 @pytest.mark.slow
 def test_the_last_share_publishes_the_run(program: Zygote, place: Place, estate: Estate, emulator: Emulator) -> None:
     expected = Counter(estate.rows())
+    hints = program.folder / "hints.json"
+    options = ("--hints", "hints.json", "--page-size", "200")
     for which in ("3/3", "1/3"):
-        assert program.run(*share(place, which)) == 0, program.said()
+        assert program.run(*share(place, which, *options)) == 0, program.said()
         check_unpublished_or_whole(place, "r", expected)
         assert place.manifest("r") is None
+        assert not hints.exists(), "what one share has learned is not all"
     # A share that is there is not crawled again, whoever starts it once more.
     before = requests(emulator)
-    assert program.run(*share(place, "1/3")) == 0, program.said()
+    assert program.run(*share(place, "1/3", *options)) == 0, program.said()
     assert requests(emulator) == before
     assert "share 1 of run r is committed; 2 of 3 are; nothing was crawled" in program.said()
-    assert program.run(*share(place, "2/3")) == 0, program.said()
+    assert program.run(*share(place, "2/3", *options)) == 0, program.said()
     check_published(place, "r", expected)
+    learned = json.loads(hints.read_bytes())
+    assert set(learned["targets"]) == {f"{id_}/{at}" for id_, it in estate.accounts.items() for at in it.repositories}
+    assert learned["pages"] > sum(target["pages"] for target in learned["targets"].values())
     manifest = place.manifest("r")
     assert manifest
     assert (manifest["status"], len(manifest["records"])) == ("complete", 3)
     before = requests(emulator)
-    assert program.run(*share(place, "2/3")) == 0, program.said()
+    assert program.run(*share(place, "2/3", *options)) == 0, program.said()
     assert "run r is already published" in program.said()
     assert requests(emulator) == before
 

@@ -34,6 +34,10 @@ def local(tmp_path: Path) -> Place:
     return Place(f"{tmp_path}/out/", folder=tmp_path / "out")
 
 
+def places(estate: Estate) -> dict[str, list[str]]:
+    return {key: list(account.repositories) for key, account in estate.accounts.items()}
+
+
 def pids(parent: int) -> list[int]:
     """The workers of a process."""
     try:
@@ -71,8 +75,16 @@ def requests(emulator: Emulator) -> int:
 
 @pytest.mark.slow
 def test_rows_ledger_and_manifest_are_those_of_one_process(program: Zygote, local: Place, estate: Estate) -> None:
-    assert program.run(*command(local, "one")) == 0, program.said()
-    assert program.run(*command(local, "two"), *_WORKERS) == 0, program.said()
+    options = (
+        "--page-size",
+        "60",
+        "--hints",
+    )  # the largest repositories are ten pages then, and worth remembering
+    assert program.run(*command(local, "one"), *options, "one.json") == 0, program.said()
+    assert program.run(*command(local, "two"), *options, "two.json", *_WORKERS) == 0, program.said()
+    hints, other = (json.loads((program.folder / f"{name}.json").read_bytes()) for name in ("one", "two"))
+    assert hints == other
+    assert set(hints["targets"]) == {f"{key}/{region}" for key, regions in places(estate).items() for region in regions}
     check_published(local, "two", Counter(estate.rows()))
     assert comparable(local.ledger("two")) == comparable(local.ledger("one"))
     one, two = local.manifest("one"), local.manifest("two")
