@@ -14,10 +14,10 @@ from crawler.cutting import Shares, size_of
 from crawler.destination import Destination
 from crawler.engines import Crew, Engine
 from crawler.engines.dispatch import Dispatch
-from crawler.engines.processes import Processes
+from crawler.engines.processes import Processes, Pulse
 from crawler.hints import Hints
-from crawler.ledger import Ledger, Running
-from crawler.model import Account, Chain, Organization, Unit
+from crawler.ledger import Running
+from crawler.model import Account, Organization, Unit
 from crawler.settings import Settings
 from crawler.shard_crawl import Assignment, crawl_alone
 from crawler.timeline import Watch
@@ -54,14 +54,14 @@ async def engine_of(
                 wanted=settings.filter(),
                 rows=settings.rows,
                 hints=hints,
-                governors=watch.governors,
+                governors=watch.paces.governors,
             )
             yield _Share(crawl, *settings.share, hints) if settings.share else crawl
         return
     async with (
         destination.gathering() as take,
         registries_of(settings, ledger.warn) as registries,
-        _crew(settings, accounts, destination, ledger) as crew,
+        _crew(settings, accounts, destination, watch) as crew,
         Dispatch(
             crew,
             ledger,
@@ -98,7 +98,7 @@ class _Share:
 
 
 def _crew(
-    settings: Settings, accounts: int, destination: Destination, ledger: Ledger
+    settings: Settings, accounts: int, destination: Destination, watch: Watch
 ) -> AbstractAsyncContextManager[Crew]:
     log = (settings.log_format, settings.verbose)
     workers = settings.workers
@@ -107,11 +107,13 @@ def _crew(
 
         return Cluster(crawl_alone, Assignment(settings, destination.run_id, destination.claim, 1, log)).running()
 
-    def pulse(worker: str, chain: Chain | None) -> None:
-        if chain is None:
-            ledger.running.pop(worker, None)
+    def pulse(worker: str, told: Pulse | None) -> None:
+        if told is None:
+            watch.ledger.running.pop(worker, None)
+            watch.elsewhere.pop(worker, None)
         else:
-            ledger.running[worker] = Running(Unit(), chain, anyio.current_time())
+            watch.ledger.running[worker] = Running(Unit(), told.chain, anyio.current_time())
+            watch.elsewhere[worker] = told.rates
 
     each = shards_of_each(settings.targets_at_once, accounts, workers)
     assignment = Assignment(settings, destination.run_id, destination.claim, each, log)

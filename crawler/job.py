@@ -35,7 +35,7 @@ from crawler.settings import Settings
 from crawler.sinks.output import Output
 from crawler.sinks.writer import Send, writing
 from crawler.standard_error import LAST_WORDS, StandardError, unblocked
-from crawler.timeline import Watch
+from crawler.timeline import RATES_KEPT, Watch
 from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
 from crawler.wiring import crawl_all, hints_of, tell_unmatched
 
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from crawler.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
-
-#: Learned rates that are published with a run: of the targets that were throttled hardest.
-RATES_KEPT = 50
 
 
 def start(settings: Settings) -> int:

@@ -25,6 +25,7 @@ from crawler.shard import Report, Shard
 from crawler.sinks import Sink
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.writer import writing
+from crawler.timeline import Paces
 from crawler.verdict import fatal
 from crawler.wiring import registries_of
 
@@ -68,6 +69,7 @@ class Workplace:
         self._store = store
         self._targets = anyio.Semaphore(assignment.settings.targets_at_once, fast_acquire=True)
         self._ledgers: list[Ledger] = []
+        self.paces = Paces()
 
     async def crawl_shard(self, shard: Shard, work: anyio.CancelScope) -> Report:
         """Crawl the shard; where `work` is cancelled, what came of it until then.
@@ -90,6 +92,7 @@ class Workplace:
                     wanted=settings.filter(),
                     rows=settings.rows,
                     hints=hints,
+                    governors=self.paces.governors,
                     targets=self._targets,
                 )
                 with work:

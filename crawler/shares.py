@@ -27,7 +27,7 @@ from crawler.sinks.formats import encoding_of
 from crawler.sinks.parts import PartSink, Sizes
 from crawler.sinks.writer import Send
 from crawler.store import Store
-from crawler.timeline import Timeline
+from crawler.timeline import RATES_KEPT, Timeline
 
 
 class AlreadyCommitted(AlreadyPublished):
@@ -100,9 +100,9 @@ class SharedPublication:
         report.learned = self._hints.hints.learned
         report.warnings = [(message, where) for message, places in ledger.warnings.items() for where in places]
         await self._journal.seal(report)
-        await self.conclude(timeline)
+        await self.conclude()
 
-    async def conclude(self, timeline: Timeline) -> None:
+    async def conclude(self) -> None:
         """Publish the run if all of its shares are there, and say how it stands."""
         there = set(await self._store.names(layout.records(self.run_id)))
         paths = [layout.record(self.run_id, self.claim.attempt, number) for number in range(1, self._shares + 1)]
@@ -111,14 +111,14 @@ class SharedPublication:
         if done < self._shares:
             return
         try:
-            await self._publish(paths, timeline)
+            await self._publish(paths)
         except Fatal:
             # Two that end last may both publish, and one of them may find its parts tidied away by the other.
             if await read_manifest(self._store, self.run_id) is None:
                 raise
         self._said = f"run {self.run_id} is published in {self._store.uri}: all of its {self._shares} shares are there"
 
-    async def _publish(self, paths: Iterable[str], timeline: Timeline) -> None:
+    async def _publish(self, paths: Iterable[str]) -> None:
         ledger = Ledger()
         async with self._publication.keeping() as send:
             ledger.sends = [send]
@@ -129,6 +129,8 @@ class SharedPublication:
                 for warning in report.warnings:
                     ledger.warn(*warning)
                 await ledger.join(report.totals, report.lines, map(parse, report.left.splitlines()))
+        # Without intervals: those of this share are not the run's, and the others have told none.
+        timeline = Timeline(rates=self._hints.hints.slowest(RATES_KEPT))
         await self._publication.publish(status_of(ledger, self._tolerated), ledger, timeline)
         totals = ledger.totals
         await self._hints.publish(totals.pages, totals.repositories.total(), totals.rows)
@@ -166,6 +168,6 @@ async def shared_publication(
             report = await read_report(store, path, share[0])
             ledger = Ledger()
             await ledger.join(report.totals, b"", ())
-            await shared.conclude(Timeline())
+            await shared.conclude()
             raise AlreadyCommitted(f"{shared.published()}; nothing was crawled", status_of(ledger, tolerated))
         yield shared

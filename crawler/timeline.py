@@ -19,6 +19,9 @@ from crawler.pace import Pace, Quota
 #: Intervals kept at most (an even number). Once there are as many, each two become one, and the next are as long.
 MOST = 240
 
+#: Learned rates that are published with a run: of the targets that were throttled hardest.
+RATES_KEPT = 50
+
 VERSION = 1
 
 
@@ -75,12 +78,19 @@ class Timeline:
         return orjson.dumps(asdict(self), option=orjson.OPT_APPEND_NEWLINE)
 
 
-class Watch:
-    """Looks at a crawl as it goes: at the sums of its `ledger`, and at the paces of its governors, which it makes."""
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The rates of open targets at one moment: see `Interval`."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.timeline = Timeline()
-        self.ledger = ledger
+    limited: int = 0
+    slowest: float | None = None
+    fastest: float | None = None
+
+
+class Paces:
+    """Makes the governors of a crawl, and looks at their paces."""
+
+    def __init__(self) -> None:
         # Weak: a target's pace is of no interest once its target has ended, and there may be 340,000 of them.
         self._paces = WeakSet[Pace]()
 
@@ -98,6 +108,24 @@ class Watch:
         self._paces.add(listing.pace)
         self._paces.add(images.pace)
         return listing, images
+
+    def spread(self) -> Spread:
+        """The rates learned, of the targets that are open."""
+        rates = [round(quota.rate, 3) for pace in self._paces if (quota := pace.quota)]
+        return Spread(len(rates), min(rates, default=None), max(rates, default=None))
+
+
+class Watch:
+    """Looks at a crawl as it goes: at the sums of its `ledger`, and at its `paces`.
+
+    What workers tell is in the ledger too, and their rates in `elsewhere`, by worker.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.timeline = Timeline()
+        self.ledger = ledger
+        self.paces = Paces()
+        self.elsewhere: dict[str, Spread] = {}
 
     @asynccontextmanager
     async def watching(self) -> AsyncGenerator[None]:
@@ -119,9 +147,11 @@ class Watch:
 
     def _add(self, seconds: float, before: tuple[int, int, int], after: tuple[int, int, int]) -> None:
         requests, throttled, rows = (new - old for new, old in zip(after, before, strict=True))
-        rates = [round(quota.rate, 3) for pace in self._paces if (quota := pace.quota)]
-        slowest, fastest = min(rates, default=None), max(rates, default=None)
-        self.timeline.add(Interval(round(seconds, 3), requests, throttled, rows, len(rates), slowest, fastest))
+        spreads = [self.paces.spread(), *self.elsewhere.values()]
+        slowest = min((spread.slowest for spread in spreads if spread.slowest is not None), default=None)
+        fastest = max((spread.fastest for spread in spreads if spread.fastest is not None), default=None)
+        limited = sum(spread.limited for spread in spreads)
+        self.timeline.add(Interval(round(seconds, 3), requests, throttled, rows, limited, slowest, fastest))
 
     def _sums(self) -> tuple[int, int, int]:
         """Requests and refusals so far, those of units under way included, and rows."""

@@ -88,7 +88,7 @@ class _Shards:
         rows, report.rows = report.rows, None
         try:
             await self._channel.send(report, rows)
-            await self._channel.send(Pulse(self._place.under_way()))
+            await self._channel.send(self._pulse())
         except Gone:
             os._exit(1)
         finally:
@@ -96,10 +96,13 @@ class _Shards:
                 rows.close()
         del self._work[shard.number]
 
+    def _pulse(self) -> Pulse:
+        return Pulse(self._place.under_way(), self._place.paces.spread())
+
     async def _tell(self) -> None:
         while True:
             await anyio.sleep(_PULSE)
             try:
-                await self._channel.send(Pulse(self._place.under_way()))
+                await self._channel.send(self._pulse())
             except Gone:
                 return

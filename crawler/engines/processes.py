@@ -19,6 +19,7 @@ from crawler.engines.channel import Channel, Gone
 from crawler.errors import Fatal
 from crawler.model import Chain
 from crawler.shard import Report, Shard
+from crawler.timeline import Spread
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,10 @@ _FAREWELL = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """Sums of the shards that a worker has under way, as if they were one chain."""
+    """Sums of the shards that a worker has under way, as if they were one chain, and the rates of their targets."""
 
     chain: Chain
+    rates: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class _Worker:
         self.channel = channel
         self.handed: dict[int, _Handed] = {}
 
-    async def listen(self, pulse: Callable[[str, Chain | None], None]) -> None:
+    async def listen(self, pulse: Callable[[str, Pulse | None], None]) -> None:
         """Take what it reports, until it is no more."""
         while True:
             try:
@@ -68,7 +70,7 @@ class _Worker:
                         handed.report = message
                         handed.ended.set()
                 case Pulse():
-                    pulse(self.name, message.chain)
+                    pulse(self.name, message)
                 case _:  # `Fatal`: the one error that a worker sends
                     raise message
 
@@ -86,7 +88,7 @@ class Processes:
     """
 
     def __init__(
-        self, assignment: object, *, workers: int, each: int, pulse: Callable[[str, Chain | None], None]
+        self, assignment: object, *, workers: int, each: int, pulse: Callable[[str, Pulse | None], None]
     ) -> None:
         self.workers = workers
         self.at_once = workers * each

@@ -12,7 +12,7 @@ from crawler.ledger import Ledger, Running
 from crawler.model import Account, Chain, Outcome, Result, Unit
 from crawler.pace import Quota
 from crawler.runs.documents import decode_timeline
-from crawler.timeline import MOST, Interval, Timeline, Watch
+from crawler.timeline import MOST, Interval, Spread, Timeline, Watch
 from tests.fakes import run
 
 UNIT = Unit(Account("1" * 12), "1" * 12, "eu-west-1", "app")
@@ -48,18 +48,20 @@ def test_rates_are_those_of_targets_that_are_open() -> None:
 
     async def main() -> None:
         known = {"DescribeRepositories": Quota(3.0, 10.0), "ListImages": Quota(20.0, 40.0)}
-        one = watch.governors(slots=1, max_rps=None, share=1.0, known=known)
-        other = watch.governors(slots=1, max_rps=None, share=1.0, known={"ListImages": Quota(7.0, 1.0)})
+        one = watch.paces.governors(slots=1, max_rps=None, share=1.0, known=known)
+        other = watch.paces.governors(slots=1, max_rps=None, share=1.0, known={"ListImages": Quota(7.0, 1.0)})
         async with watch.watching():
             await anyio.sleep(1.5)
             del one
             await anyio.sleep(1)
             del other
             await anyio.sleep(1)
+            watch.elsewhere = {"1": Spread(), "2": Spread(4, 2.5, 8.0), "3": Spread(1, 9.0, 9.0)}  # as workers tell
+            await anyio.sleep(1)
 
     run(main)
     rates = [(interval.limited, interval.slowest, interval.fastest) for interval in watch.timeline.intervals]
-    assert rates == [(3, 3.0, 20.0), (1, 7.0, 7.0), (0, None, None), (0, None, None)]
+    assert rates == [(3, 3.0, 20.0), (1, 7.0, 7.0), (0, None, None), (5, 2.5, 9.0), (5, 2.5, 9.0)]
 
 
 @settings(max_examples=20)

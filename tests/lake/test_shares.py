@@ -54,6 +54,7 @@ def test_the_last_share_publishes_the_run(program: Zygote, place: Place, estate:
     manifest = place.manifest("r")
     assert manifest
     assert (manifest["status"], len(manifest["records"])) == ("complete", 3)
+    assert json.loads(place.read(manifest["timeline"]))["intervals"] == [], "one share's time is not the run's"
     before = requests(emulator)
     assert program.run(*share(place, "2/3", *options)) == 0, program.said()
     assert "run r is already published" in program.said()
