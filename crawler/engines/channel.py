@@ -58,7 +58,7 @@ class Channel:
             file = await self._file() if has_file else None
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
             raise Gone from error
-        return pickle.loads(data), file  # noqa: S301  (see the module)
+        return pickle.loads(data), file  # noqa: S301  (see the module)  # nosec B301
 
     async def _exactly(self, size: int) -> bytes:
         data = bytearray()
