@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypedDict
 
+import anyio
 import obstore
 from anyio import to_thread
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
@@ -35,6 +36,9 @@ _UMASK = 0o077
 
 #: What obstore leaves of a local write that was killed: the name, and a number.
 _UNFINISHED = re.compile(r"\.new-[0-9a-f]+(#\d+)?$|#\d+$")
+
+#: Times that a store which has not decided yet is asked, and seconds between them.
+_CONFLICTS, _UNDECIDED = 10, 0.5
 
 _PROBE = ".writable.new-"
 
@@ -139,17 +143,25 @@ class Store:
     async def create(self, path: str, data: bytes) -> None:
         """Write a file that must not exist, whole or not at all. Raises `Exists`.
 
-        A write that was heard of too late, and repeated, finds itself: equal bytes are no conflict.
+        A write that was heard of too late, and repeated, finds itself: equal bytes are no conflict. Where nothing is
+        there, S3 has only not decided yet between two who write (409, ConditionalRequestConflict): it is asked again.
         """
-        try:
-            with _told(self.uri_of(path)):
-                if self._folder:
-                    await self._write_local(self._folder, path, data, overwrite=False)
-                else:
-                    await obstore.put_async(self._backing, path, data, mode="create")
-        except AlreadyExistsError:
-            if await self.read(path) != data:
-                raise Exists(path) from None
+        for _ in range(_CONFLICTS):
+            try:
+                with _told(self.uri_of(path), AlreadyExistsError):
+                    if self._folder:
+                        await self._write_local(self._folder, path, data, overwrite=False)
+                    else:
+                        await obstore.put_async(self._backing, path, data, mode="create")
+            except AlreadyExistsError:
+                there = await self.read(path)
+                if there is None:
+                    await anyio.sleep(_UNDECIDED)
+                    continue
+                if there != data:
+                    raise Exists(path) from None
+            return
+        raise Fatal("StoreFailed", f"{self.uri_of(path)}: is refused as if it were there, and is not")
 
     async def _write_local(self, top: Path, path: str, file: IO[bytes] | bytes, *, overwrite: bool) -> None:
         # Not obstore's own put: that syncs nothing, so that after a power failure the file might be there, empty; and a
@@ -170,7 +182,7 @@ class Store:
     async def refuses_to_replace(self, path: str) -> bool:
         """Tell whether creating this file, which exists, is refused, as all that is exact here rests on."""
         try:
-            with _told(self.uri_of(path)):
+            with _told(self.uri_of(path), AlreadyExistsError):
                 await obstore.put_async(self._backing, path, await self.read(path) or b"", mode="create")
         except AlreadyExistsError:
             return True
@@ -187,7 +199,7 @@ class Store:
     async def read(self, path: str, at_most: int | None = None) -> bytes | None:
         """All of a small file, or its first `at_most` bytes; None if there is none."""
         try:
-            with _told(self.uri_of(path)):
+            with _told(self.uri_of(path), FileNotFoundError):
                 answer = await obstore.get_async(self._backing, path)
                 if at_most is None or answer.meta["size"] <= at_most:
                     return bytes(await answer.bytes_async())
@@ -198,7 +210,7 @@ class Store:
     async def fetch(self, path: str, file: IO[bytes]) -> None:
         """Copy a file that must be there into a local one, whose own failures are not the store's."""
         try:
-            with _told(self.uri_of(path)):
+            with _told(self.uri_of(path), FileNotFoundError):
                 answer = await obstore.get_async(self._backing, path)
                 async for piece in answer.stream(min_chunk_size=1 << 20):
                     with told():
@@ -209,7 +221,7 @@ class Store:
     async def exists(self, path: str) -> bool:
         """Tell whether there is such a file."""
         try:
-            with _told(self.uri_of(path)):
+            with _told(self.uri_of(path), FileNotFoundError):
                 await obstore.head_async(self._backing, path)
         except FileNotFoundError:
             return False
@@ -240,7 +252,7 @@ class Store:
     async def delete(self, path: str) -> None:
         """Remove a file; one that is not there is none the less removed."""
         try:
-            with _told(self.uri_of(path)):
+            with _told(self.uri_of(path), FileNotFoundError):
                 await obstore.delete_async(self._backing, path)
         except FileNotFoundError:
             return
@@ -280,19 +292,19 @@ def _sync(names: Sequence[Path]) -> None:
 
 
 @contextmanager
-def _told(uri: str) -> Generator[None]:
-    """Failures of the store as `Fatal`, in one line; what a caller may expect passes."""
+def _told(uri: str, *expected: type[Exception]) -> Generator[None]:
+    """Failures of the store as `Fatal`, in one line; what is `expected` passes.
+
+    Only where it is: a file that vanishes under whoever writes it is no file that is not there.
+    """
     try:
         yield
-    except AlreadyExistsError:
-        raise
-    except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):  # a file that is not there may be expected, a bucket is not
-            raise Fatal("StoreFailed", f"{uri}: {_reason(error)}") from error
-        raise
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise Fatal("StoreDenied", f"{uri}: not allowed: {_reason(error)}") from error
     except (BaseError, OSError) as error:
+        # A file may be missing, a bucket may not.
+        if isinstance(error, expected) and "NoSuchBucket" not in str(error):
+            raise
         raise Fatal("StoreFailed", f"{uri}: {_reason(error)}; nothing more is published") from error
 
 

@@ -33,7 +33,7 @@ def dead(owner: Mapping[str, str]) -> bool:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="ascii").strip()
+        return Path(path).read_text(encoding="ascii", errors="replace").strip()  # a command may have any name
     except OSError:  # not Linux
         return ""
 

@@ -242,6 +242,17 @@ def test_a_process_that_has_ended_is_known_to_have(tmp_path: Path) -> None:
     assert owners.dead({**ours, "pid": str(done.pid), "began": "12345"})
 
 
+@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="not Linux: nothing is known of other processes")
+def test_a_process_of_any_name_may_have_its_id_by_now() -> None:
+    """Linux cuts the name of a command after fifteen bytes, also in the middle of a character."""
+    named = "import os, sys; open('/proc/self/comm', 'wb').write(b'caf\\xc3'); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", named], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline()
+        assert owners._began(other.pid).isdecimal()
+        other.communicate()
+
+
 def test_a_record_that_was_killed_while_it_got_its_name_is_one_record(tmp_path: Path) -> None:
     """Created files have two names for a moment, the first of them hidden."""
 

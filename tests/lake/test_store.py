@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
+from typing import Any
 
 import anyio
+import obstore
 import pytest
+from obstore.exceptions import AlreadyExistsError
 
 from crawler import hints, hints_file
+from crawler import store as store_module
 from crawler.errors import Fatal
 from crawler.hints_file import stored_hints
-from crawler.store import Store
+from crawler.store import Exists, Store
 
 
 def run(tmp_path: Path, main: Callable[[Store], Awaitable[None]]) -> None:
@@ -81,3 +86,66 @@ def test_hints_that_no_crawl_has_written_are_neither_taken_in_nor_replaced(
     anyio.run(main)
     assert read[0] == (1 << 20) + 1
     assert "is larger than 1 MB, which no crawl has written: the crawl begins without hints, and leaves" in caplog.text
+
+
+def test_a_folder_that_vanishes_under_a_write_is_told_and_no_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = obstore.put_async
+
+    async def put_into_nothing(*args: Any, **more: Any) -> None:
+        await put(*args, **more)
+        rmtree(tmp_path / "out")
+
+    monkeypatch.setattr(obstore, "put_async", put_into_nothing)
+
+    async def main(store: Store) -> None:
+        for write in (store.put, store.create):
+            with pytest.raises(Fatal, match=r"out/data/part: .*No such file or directory.*; nothing more is published"):
+                await write("data/part", b"rows")
+
+    run(tmp_path, main)
+
+
+def test_a_conflict_that_nobody_asked_about_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may answer 409 to a write without any condition."""
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise AlreadyExistsError("409 Conflict")
+
+    monkeypatch.setattr(obstore, "put_async", refuse)
+
+    async def main(store: Store) -> None:
+        with pytest.raises(Fatal, match="out/data/part: 409 Conflict"):
+            await store.put("data/part", b"rows")
+
+    run(tmp_path, main)
+
+
+@pytest.mark.parametrize("conflicts", [1, 3, 10**9])
+def test_what_is_undecided_is_asked_again_and_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts: int
+) -> None:
+    """S3 answers 409 while it decides between two; then nothing is there yet, and the name is not taken."""
+    monkeypatch.setattr(store_module, "_UNDECIDED", 0.0)
+    put, left = obstore.put_async, [conflicts]
+
+    async def undecided(*args: Any, **more: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise AlreadyExistsError("ConditionalRequestConflict")
+        await put(*args, **more)
+
+    monkeypatch.setattr(obstore, "put_async", undecided)
+
+    async def main(store: Store) -> None:
+        if conflicts > 10:
+            with pytest.raises(Fatal, match="out/claim: is refused as if it were there, and is not"):
+                await store.create("claim", b"ours")
+            return
+        await store.create("claim", b"ours")
+        assert await store.read("claim") == b"ours"
+        with pytest.raises(Exists):
+            await store.create("claim", b"theirs")
+
+    run(tmp_path, main)
