@@ -158,15 +158,26 @@ async def _wait_for_its_end(store: Store, claim: Claim) -> None:
 
 @asynccontextmanager
 async def living(store: Store, claim: Claim) -> AsyncGenerator[None]:
-    """Show that this attempt lives while the body runs, and end the body once a newer attempt has the run."""
+    """Show that this attempt lives while the body runs, and end the body once a newer attempt has the run.
+
+    What the body raises leaves bare, in no group; and whoever comes next need not wait for this attempt's silence.
+    """
     path = layout.alive(claim.run, claim.attempt)
     await store.put(path, b"0")
+    failure: Exception | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(_beat, store, claim)
-        yield
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  (raised again below)
+            failure = error
         group.cancel_scope.cancel()
-    with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-        await store.delete(path)
+    try:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+            await store.delete(path)
+    finally:
+        if failure:
+            raise failure
 
 
 async def _beat(store: Store, claim: Claim) -> None:

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from crawler.errors import UsageError
 from crawler.hints import Memory
-from crawler.model import OTHERS, RowKind
+from crawler.ledger import parse
+from crawler.model import OTHERS, Result, RowKind
 from crawler.rows import from_json, to_line
 from crawler.runs.layout import VERSION
 from crawler.sinks.parts import Part
@@ -151,6 +152,20 @@ class Record:
         """From NDJSON. Raises `UsageError` for what is damaged, or of a version newer than this program."""
         head, *units = data.splitlines(keepends=True) or [b""]
         return _checked(cls, where, {**_object(where, head), "units": units})
+
+    def results(self, where: str) -> list[Result]:
+        """The units as they were recorded. Raises `UsageError` unless they are what the parts hold.
+
+        A record that lost lines would have their repositories crawled again, beside the rows that are there already.
+        """
+        try:
+            results = [parse(unit) for unit in self.units]
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
+            raise UsageError(f"{where}: is damaged in a line ({error}): use another --run-id") from error
+        said = sum(result.chain.items for result in results if result.unit.repository is not None)
+        if (held := sum(part.rows for part in self.parts)) != said:
+            raise UsageError(f"{where}: is damaged: its parts hold {held} rows, its lines {said}: use another --run-id")
+        return results
 
 
 def decode_timeline(where: str, data: bytes) -> Timeline:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import count
 
 from crawler.hints import Memory
-from crawler.ledger import line, parse
+from crawler.ledger import line
 from crawler.local_files import unwritable
 from crawler.model import Result
 from crawler.runs import layout
@@ -52,8 +52,9 @@ class Journal:
         """Read what earlier attempts have committed, and pass on each unit's result, and what shards have learned."""
         for path in self.claim.base:
             data = await self._store.read(path)
-            found = Record.decode(self._store.uri_of(path), data or b"")
-            results = [parse(unit) for unit in found.units]
+            where = self._store.uri_of(path)
+            found = Record.decode(where, data or b"")
+            results = found.results(where)
             # A registry that two accounts read has two results for each of its units; once held is held.
             keys = [(_key_of(result),) for result in results]
             with _told():

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from itertools import count
 from typing import Any
 
+from crawler.errors import Fatal, UsageError
 from crawler.ledger import Ledger, parse
 from crawler.model import Result
 from crawler.runs import layout
@@ -68,26 +69,32 @@ class ShardJournal:
 
 
 async def read_report(store: Store, path: str, number: int) -> Report:
-    """What the record of a shard says. Raises `UsageError` for one that is damaged."""
-    record = Record.decode(store.uri_of(path), await store.read(path) or b"")
-    rest: Mapping[str, Any] = record.rest or {}
-    left = "".join(rest.get("left", ())).encode("ascii")
-    ledger = Ledger()
-    for each in (*record.units, *left.splitlines()):
-        await ledger.record(parse(each))
-    ledger.totals.accounts = int(rest.get("accounts", 0))
-    return Report(
-        number,
-        b"".join(record.units),
-        left,
-        ledger.totals,
-        frozenset(rest.get("regions", ())),
-        frozenset(rest.get("repositories", ())),
-        [(message, where) for message, where in rest.get("warnings", ())],
-        record.learned,
-        record.parts,
-        path,
-    )
+    """What the record of a shard says. Raises `Fatal` for one that is damaged."""
+    where = store.uri_of(path)
+    try:
+        record = Record.decode(where, await store.read(path) or b"")
+        rest: Mapping[str, Any] = record.rest or {}
+        left = "".join(rest.get("left", ())).encode("ascii")
+        ledger = Ledger()
+        for result in (*record.results(where), *map(parse, left.splitlines())):
+            await ledger.record(result)
+        ledger.totals.accounts = int(rest.get("accounts", 0))
+        return Report(
+            number,
+            b"".join(record.units),
+            left,
+            ledger.totals,
+            frozenset(rest.get("regions", ())),
+            frozenset(rest.get("repositories", ())),
+            [(message, where) for message, where in rest.get("warnings", ())],
+            record.learned,
+            record.parts,
+            path,
+        )
+    except UsageError as unfit:
+        raise Fatal("RecordUnfit", str(unfit)) from unfit
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise Fatal("RecordUnfit", f"{where}: is damaged ({error}): use another --run-id") from error
 
 
 def _rest(report: Report) -> dict[str, Any]:

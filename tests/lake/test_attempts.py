@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import obstore
 import pytest
 
 from crawler.errors import Fatal, UsageError
+from crawler.hints import Hints
 from crawler.model import Account, Chain, Outcome, Result, RowKind, Target, Unit
 from crawler.publication import Publication
 from crawler.runs import attempt, layout, owners
@@ -31,6 +33,7 @@ from crawler.sinks.lines import Lines
 from crawler.sinks.parts import Part, PartSink, Sizes
 from crawler.sinks.spool import PartFile
 from crawler.store import Exists, Store
+from crawler.tables import Table
 from tests.fakes import leaves
 
 SETTINGS: dict[str, Any] = {"accounts": "sha256:0"}
@@ -43,8 +46,15 @@ def run(tmp_path: Path, main: Callable[[Store], Awaitable[None]]) -> None:
     anyio.run(with_store)
 
 
-def whole(name: str) -> Result:
-    return Result(Unit(Account("1" * 12, "a"), "1" * 12, "east", name), Outcome.OK, chain=Chain(pages=1, items=2))
+def whole(name: str, rows: int = 0) -> Result:
+    return Result(Unit(Account("1" * 12, "a"), "1" * 12, "east", name), Outcome.OK, chain=Chain(pages=1, items=rows))
+
+
+PUBLISHES: dict[str, Any] = {"rows": RowKind.IDS, "publish_partial": False}
+
+
+async def no_tables() -> Sequence[Table]:
+    return ()
 
 
 async def ignore(_: Result) -> None:
@@ -232,6 +242,34 @@ def test_create_never_replaces_and_forgives_itself(tmp_path: Path) -> None:
     run(tmp_path, main)
 
 
+@pytest.mark.parametrize("left", ["nothing", "half a line", "one line less", "the head alone"])
+def test_a_record_that_lost_its_end_is_not_rested_on(tmp_path: Path, left: str) -> None:
+    """What it no longer names would be crawled again, beside the rows that its part still holds."""
+
+    async def main(store: Store) -> None:
+        assert store.folder
+        first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        await first.commit([Part("data/p", 4, 10, "00")], [whole("one", rows=2), whole("two", rows=2)])
+        record = store.folder / first.records[0]
+        head, one, two = record.read_bytes().splitlines(keepends=True)
+        cut = {
+            "nothing": b"",
+            "half a line": head + one + two[:20],
+            "one line less": head + one,
+            "the head alone": head,
+        }
+        record.write_bytes(cut[left])
+        claim = await begin(store, "r", "parquet", SETTINGS)
+        with (
+            closing(Publication(store, claim, Journal(store, claim), no_tables, **PUBLISHES)) as second,
+            pytest.raises(Fatal, match=rf"^RecordUnfit: {record}: is (damaged|not a file of this program)"),
+        ):
+            await second.recall(ignore, Hints().learn)
+        first.close()
+
+    run(tmp_path, main)
+
+
 def test_a_process_that_has_ended_is_known_to_have(tmp_path: Path) -> None:
     ours = owners.ourselves()
     assert not owners.dead(ours)
@@ -334,7 +372,7 @@ def test_a_ledger_that_finds_no_room_at_its_end_is_a_failure_that_is_told(
 
     async def main(store: Store) -> None:
         claim = await begin(store, "r", "parquet", SETTINGS)
-        publication = Publication(store, claim, Journal(store, claim), [], rows=RowKind.IDS, publish_partial=False)
+        publication = Publication(store, claim, Journal(store, claim), no_tables, **PUBLISHES)
         with pytest.raises(Fatal, match="No space left on device"):
             async with publication.keeping() as send:
                 await send(b"line\n")
@@ -349,7 +387,7 @@ def test_a_record_that_was_being_linked_when_its_process_was_killed_counts_once(
     async def main(store: Store) -> None:
         assert store.folder
         first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
-        await first.commit([Part("data/p", 2, 10, "00")], [whole("one")])
+        await first.commit([Part("data/p", 2, 10, "00")], [whole("one", rows=2)])
         record = store.folder / first.records[0]
         os.link(record, f"{record}.new-deadbeef")
         os.link(record, record.with_name("00001-000002.ndjson.new-deadbeef"))
