@@ -55,7 +55,7 @@ def emulator(
 ) -> int:
     """Serve an emulated AWS, to rehearse a crawl on, until interrupted. Prints what to export."""
     need("emulator", "httptools", "uvloop")
-    from crawler.emulator import FAULTS, Estate, Options, Throttle, run  # noqa: PLC0415  (see crawl)
+    from crawler.emulator import FAULTS, Estate, Options, Rule, Throttle, run  # noqa: PLC0415  (see crawl)
 
     if "list" in fault:
         width = max(map(len, FAULTS))
@@ -67,7 +67,7 @@ def emulator(
             checks=checks,
             latency=latency,
             throttle=Throttle(rate, burst) if rate else None,
-            faults=fault,
+            faults=[Rule.of(text) for text in fault],
             seed=seed,
         )
         if write_accounts:
@@ -80,6 +80,8 @@ def emulator(
             f"the line below into another shell and crawl there{told}. Ctrl-C ends it.\n"
         )
         run(made, options, host=host, port=port)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise UsageError(f"emulator: {error}") from error
+    except OSError as error:
+        raise UsageError(f"emulator: {f'{error.filename}: {error.strerror}' if error.filename else error}") from error
     return 0

@@ -37,6 +37,9 @@ def read_accounts(name: str, regions: Collection[str] = ()) -> tuple[AccountsFil
         # One byte more than is allowed tells a file that is too large; the rest of it need not be in memory.
         with sys.stdin.buffer if name == "-" else Path(name).open("rb") as source:
             text = source.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        first = f"`crawler import profiles > {name}` writes a first one, from AWS CLI profiles"
+        raise UsageError(f"{name}: cannot be read: {error.strerror}; {first}") from error
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror}") from error
     return load(name, text, regions), text

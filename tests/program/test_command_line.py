@@ -89,9 +89,9 @@ def test_the_emulator_serves_until_it_is_told_to_stop(program: Program) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"estate": "nowhere.yaml"}, "emulator: [Errno 2] No such file or directory: 'nowhere.yaml'"),
+        ({"estate": "nowhere.yaml"}, "emulator: nowhere.yaml: No such file or directory"),
         ({"fault": ("nonsense",)}, "emulator: no fault is called 'nonsense'; there are"),
-        ({"write_accounts": "nowhere/accounts.yaml"}, "emulator: [Errno 2] No such file or directory"),
+        ({"write_accounts": "nowhere/accounts.yaml"}, "emulator: nowhere/accounts.yaml: No such file or directory"),
     ],
 )
 def test_an_emulator_that_cannot_be(
@@ -125,7 +125,7 @@ def test_without_its_environment_it_says_what_to_do(monkeypatch: pytest.MonkeyPa
     ("arguments", "said"),
     [
         ([], "--accounts"),
-        (["--accounts", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
+        (["--accounts", "nowhere.yaml"], "No such file or directory; `crawler import profiles > nowhere.yaml` writes"),
         (["--accounts", "one.yaml", "--page-size", "1001"], "--page-size"),
         (["--accounts", "one.yaml", "--page-size", "0"], "--page-size"),
         (["--accounts", "one.yaml", "--targets-at-once", "0"], "--targets-at-once"),
