@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import tempfile
 from collections import Counter
@@ -15,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crawler.accounts import AccountsFile
-from crawler.errors import Fatal
+from crawler.errors import Fatal, UsageError
+from crawler.extras import need
 from crawler.ledger import Ledger
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, PUBLIC, Outcome, Result, RowKind
 from crawler.rehearsal import FirstOfAll, Narrowed, rehearse
@@ -29,6 +31,11 @@ OK, FAILED, LEFT_OUT = "ok", "failed", "left out"
 _BEFORE = ("output", "network", "clock", "organization", "credentials", "region")
 _READING = ("DescribeRepositories", *(rows.operation for rows in RowKind))
 CHECKS = (*_BEFORE, *_READING)
+
+_BUCKET = (
+    "Correct the bucket's name, or allow whoever runs the crawler s3:ListBucket on it, and s3:GetObject, s3:PutObject "
+    "and s3:DeleteObject below the prefix."
+)
 
 #: Of those that are left out for not being enabled.
 _REGIONS_SHOWN = 5
@@ -140,10 +147,35 @@ def fix_of(check: str, result: Result) -> str:
     return next_step(result)
 
 
-def output_check(name: str) -> Check:
+async def output_check(name: str) -> Check:
     """Whether rows could be written there, tried with a file that leaves nothing behind."""
-    if name == "-" or name.startswith("s3://"):
-        return Check("output", LEFT_OUT if name != "-" else OK, message=f"{name} is not written to before a crawl")
+    if name == "-":
+        return Check("output", OK)
+    if not name.startswith("s3://"):
+        return _folder_check(name)
+    need("lake", "obstore", "pyarrow")
+    try:
+        await _write_and_remove(name)
+    except (Fatal, UsageError) as error:
+        return Check("output", FAILED, message=str(error), fix=_BUCKET)
+    return Check("output", OK)
+
+
+async def _write_and_remove(output: str) -> None:
+    """Create an empty object in a bucket as a crawl would do it, and remove it. Raises `UsageError` or `Fatal`."""
+    from crawler.publication import opened  # noqa: PLC0415  (its libraries are an extra, and heavy)
+    from crawler.runs.attempt import require_conditions  # noqa: PLC0415
+
+    async with opened(output) as store:
+        path = f"doctor-{secrets.token_hex(8)}"
+        await store.create(path, b"")
+        try:
+            await require_conditions(store, path)
+        finally:
+            await store.delete(path)
+
+
+def _folder_check(name: str) -> Check:
     path = Path(os.path.realpath(name))
     folder = path if name.endswith("/") or path.is_dir() else path.parent
     while not folder.exists() and name.endswith("/"):
@@ -192,7 +224,7 @@ class Findings(Ledger):
 
 async def examine(settings: Settings, file: AccountsFile, findings: Findings) -> None:
     """Check everything, side by side; findings are told as they come."""
-    findings.output = output_check(settings.output)
+    findings.output = await output_check(settings.output)
     findings.add(findings.output)
     first = partial(FirstOfAll, wanted=settings.filter())
     try:

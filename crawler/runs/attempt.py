@@ -42,7 +42,7 @@ async def begin(store: Store, run_id: str, format: str, settings: Mapping[str, A
     started = now.isoformat(timespec="seconds")
     owner = {**owners.ourselves(), "nonce": secrets.token_hex(8)}
     ours = await _claimed(store, Claim(run_id, 1, now.date().isoformat(), format, started, started, owner, settings))
-    await _require_conditions(store, layout.claim(run_id, ours.attempt))
+    await require_conditions(store, layout.claim(run_id, ours.attempt))
     return ours
 
 
@@ -64,13 +64,14 @@ async def join(store: Store, run_id: str, format: str, settings: Mapping[str, An
     if there is None:
         with suppress(Exists):
             await store.create(layout.claim(run_id, 1), first.encode())
-        await _require_conditions(store, layout.claim(run_id, 1))
+        await require_conditions(store, layout.claim(run_id, 1))
         there = await newest(store, run_id) or first
     _same_settings(where, there.settings, settings, there.format, format)
     return there
 
 
-async def _require_conditions(store: Store, path: str) -> None:
+async def require_conditions(store: Store, path: str) -> None:
+    """Raise `UsageError` if the store would replace this file, which exists, where it is to create one."""
     if not await store.refuses_to_replace(path):
         raise UsageError(
             f"{store.uri}: this server ignores If-None-Match, so nothing could keep two runs apart: use another one"

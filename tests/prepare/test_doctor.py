@@ -15,6 +15,7 @@ from crawler.doctor import CHECKS, FAILED, checks_of
 from crawler.emulator import Account, Estate, Options, Repository, Series, running
 from crawler.model import COMPLETE, Chain, Outcome, Result, Unit
 from crawler.model import Account as Wanted
+from tests.lake.servers import BUCKET, moto
 from tests.program.conftest import Program
 
 REGIONS = ["us-east-1", "eu-west-1"]
@@ -178,3 +179,18 @@ def test_the_table_names_regions_that_are_left_out_and_the_warnings_of_the_file(
     assert done.returncode == 0
     assert "Left out, not enabled for the account: eu-wst-1 of 2 accounts.\n\nAll is well.\n" in done.stdout.decode()
     assert "accounts.yaml:2:68: accounts[0].regions[1]: 'eu-wst-1' is no region" in done.stderr.decode()
+
+
+def test_an_output_in_a_bucket_is_tried_and_nothing_is_left_behind(program: Program) -> None:
+    with moto() as s3:
+        program.environment["AWS_ENDPOINT_URL_S3"] = s3.url
+        code, checks, _ = examined(program, estate(), "--account", "name-*", "--output", f"s3://{BUCKET}/inventory/")
+        assert (code, failed(checks)) == (0, [])
+        assert s3.keys("") == []
+        code, checks, _ = examined(
+            program, estate(), "--account", "name-*", "--output", "s3://no-such-bucket/inventory/"
+        )
+    (check,) = failed(checks)
+    assert (code, check["check"]) == (3, "output")
+    assert "s3://no-such-bucket: there is no such bucket" in check["message"]
+    assert "s3:PutObject" in check["fix"]
