@@ -183,7 +183,7 @@ def test_two_shares_that_end_at_the_same_moment_publish_one_run(local: Place, fo
     said: list[str] = []
 
     async def end(shared: SharedPublication) -> None:
-        await shared.conclude(Timeline())
+        await shared.conclude()
         said.append(shared.published())
 
     async def main() -> None:
@@ -228,7 +228,7 @@ def test_a_share_that_finds_the_run_published_by_another_is_content(
                 monkeypatch.setattr("crawler.publication.merged", merged)
                 with monkeypatch.context() as patch:
                     patch.setattr("crawler.publication.__version__", "of another")
-                    await one.conclude(Timeline())
+                    await one.conclude()
                 return parts or await merged(*args)
 
             monkeypatch.setattr("crawler.publication.merged", meanwhile)
