@@ -14,7 +14,7 @@ from crawler.cutting import Shares, size_of
 from crawler.destination import Destination
 from crawler.engines import Crew, Engine
 from crawler.engines.dispatch import Dispatch
-from crawler.engines.processes import Processes, Pulse
+from crawler.engines.processes import FAREWELL, Processes, Pulse
 from crawler.hints import Hints
 from crawler.ledger import Running
 from crawler.model import Account, Organization, Unit
@@ -61,7 +61,7 @@ async def engine_of(
     async with (
         destination.gathering() as take,
         registries_of(settings, ledger.warn) as registries,
-        _crew(settings, accounts, destination, watch) as crew,
+        _crew(settings, accounts, destination, watch, telemetry) as crew,
         Dispatch(
             crew,
             ledger,
@@ -98,7 +98,7 @@ class _Share:
 
 
 def _crew(
-    settings: Settings, accounts: int, destination: Destination, watch: Watch
+    settings: Settings, accounts: int, destination: Destination, watch: Watch, telemetry: Telemetry | None
 ) -> AbstractAsyncContextManager[Crew]:
     log = (settings.log_format, settings.verbose)
     workers = settings.workers
@@ -116,8 +116,11 @@ def _crew(
             watch.elsewhere[worker] = told.rates
 
     each = shards_of_each(settings.targets_at_once, accounts, workers)
-    assignment = Assignment(settings, destination.run_id, destination.claim, each, log)
-    return Processes(assignment, workers=workers, each=each, pulse=pulse).running()
+    traceparent, farewell = None, FAREWELL
+    if telemetry:
+        traceparent, farewell = telemetry.traceparent, FAREWELL + telemetry.last_seconds
+    assignment = Assignment(settings, destination.run_id, destination.claim, each, log, traceparent)
+    return Processes(assignment, workers=workers, each=each, pulse=pulse, farewell=farewell).running()
 
 
 def shards_of_each(targets_at_once: int, accounts: int, workers: int) -> int:

@@ -176,8 +176,9 @@ class Settings:
         several = [name for name, given in ways.items() if given]
         if len(several) > 1:
             raise UsageError(f"{' and '.join(several)}: choose one of them")
-        if several and self.otel:
-            raise UsageError(f"--otel is for one process: leave it out, or {several[0]}")
+        if self.engine and self.otel:
+            # Each task is a process for as long as one shard: it would have to wait for the collector at its end.
+            raise UsageError("--otel is not for --engine ray: leave one of them out")
         if self.address is not None and not self.engine:
             raise UsageError("--address is that of --engine ray: add it")
         if self.engine and not self.publishes:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+from anyio import to_thread
 
 from crawler import log_context, logs
 from crawler.crawl import Crawl
@@ -32,6 +34,7 @@ from crawler.wiring import registries_of
 if TYPE_CHECKING:
     from crawler.runs.documents import Claim
     from crawler.store import Store
+    from crawler.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Assignment:
     """What whoever crawls shards must know, whatever the shard. It holds no keys: each finds its own.
 
     Under `claim` the shards of a run are committed; without one, their rows go to a stream. `each` shards are crawled
-    at a time. `log` are format and verbosity.
+    at a time. `log` are format and verbosity, `traceparent` is the run in its trace.
     """
 
     settings: Settings
@@ -47,6 +50,7 @@ class Assignment:
     claim: Claim | None
     each: int
     log: tuple[logs.LogFormat, int]
+    traceparent: str | None = None
 
 
 class _Place(Protocol):
@@ -70,6 +74,7 @@ class Workplace:
         self._targets = anyio.Semaphore(assignment.settings.targets_at_once, fast_acquire=True)
         self._ledgers: list[Ledger] = []
         self.paces = Paces()
+        self.telemetry: Telemetry | None = None
 
     async def crawl_shard(self, shard: Shard, work: anyio.CancelScope) -> Report:
         """Crawl the shard; where `work` is cancelled, what came of it until then.
@@ -78,13 +83,20 @@ class Workplace:
         """
         settings, place = self._assignment.settings, self._place(shard)
         results: list[Result] = []
-        ledger = Ledger(tell=results.append)
+        telemetry, named = self.telemetry, log_context.watch(self._registries)
+
+        def tell(result: Result) -> None:
+            results.append(result)
+            if telemetry:
+                telemetry.record(result)
+
+        ledger = Ledger(tell=tell)
         hints = Hints.of_part(shard.known, settings.rows)
         self._ledgers.append(ledger)
         try:
             async with place.taking() as sink:
                 crawl = Crawl(
-                    log_context.watch(self._registries),
+                    telemetry.watch(named) if telemetry else named,
                     sink,
                     ledger,
                     limits=settings.limits(),
@@ -142,6 +154,11 @@ async def workplace(assignment: Assignment) -> AsyncGenerator[Workplace]:
         log_context.begin(assignment.run_id)
         place = Workplace(assignment, registries, store)
         place.warnings = warnings
+        if assignment.settings.otel:
+            from crawler.telemetry import otlp  # noqa: PLC0415  (its libraries are an extra)
+
+            place.telemetry = otlp(assignment.settings.rows.operations, assignment.traceparent)
+            exits.push_async_callback(partial(to_thread.run_sync, place.telemetry.close, abandon_on_cancel=True))
         yield place
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from crawler.destination import AlreadyPublished, Learn, Take
 from crawler.errors import Fatal
 from crawler.hints_file import HintsFile
 from crawler.ledger import Ledger, line, parse
+from crawler.local_files import discard, local_file, told
 from crawler.model import Account, Outcome, Result, RowKind
 from crawler.publication import Order, Publication, joined
 from crawler.runs import layout
@@ -25,7 +27,7 @@ from crawler.shard import Held, Report
 from crawler.sinks import Sink
 from crawler.sinks.formats import encoding_of
 from crawler.sinks.parts import PartSink, Sizes
-from crawler.sinks.writer import Send
+from crawler.sinks.writer import Send, writing
 from crawler.store import Store
 from crawler.timeline import RATES_KEPT, Timeline
 
@@ -60,8 +62,12 @@ class SharedPublication:
         self._number, self._shares = share
         self._tolerated = tolerated
         self._journal = ShardJournal(store, self.claim, self._number, ())
-        self._lines: list[bytes] = []
+        self._lines = local_file()
         self._said = ""
+
+    def close(self) -> None:
+        """Remove local files."""
+        discard(self._lines)
 
     @asynccontextmanager
     async def taking(self) -> AsyncGenerator[Sink]:
@@ -75,10 +81,12 @@ class SharedPublication:
     async def keeping(self) -> AsyncGenerator[Send]:
         """See `Destination`."""
 
-        async def keep(data: bytes) -> None:
-            self._lines.append(data)
+        def write(data: bytes) -> None:
+            with told():
+                self._lines.write(data)
 
-        yield keep
+        async with writing(write, linger=inf) as send:
+            yield send
 
     def gathering(self) -> AbstractAsyncContextManager[Take]:
         """See `Destination`. Never asked for: a share is crawled by one process."""
@@ -95,7 +103,9 @@ class SharedPublication:
         """See `Destination`. Commits the share; and the run, if all others are there."""
         units = [line(result) for result in self._journal.results]
         whole = set(units)
-        left = [each for each in self._lines if each not in whole]
+        with told():
+            self._lines.seek(0)
+            left = [each for each in self._lines if each not in whole]
         report = Report(self._number, b"".join(units), b"".join(left), ledger.totals)
         report.learned = self._hints.hints.learned
         report.warnings = [(message, where) for message, places in ledger.warnings.items() for where in places]
@@ -161,8 +171,10 @@ async def shared_publication(
     Raises `AlreadyPublished` for a run, and for a share, that is there; and what `runs.attempt.join` does.
     """
     settings: Mapping[str, Any] = {**order.settings, "shard": plan}
-    async with joined(replace(order, settings=settings)) as (store, publication):
+    async with AsyncExitStack() as exits:
+        store, publication = await exits.enter_async_context(joined(replace(order, settings=settings)))
         shared = SharedPublication(store, publication, hints, rows=order.rows, share=share, tolerated=tolerated)
+        exits.callback(shared.close)
         path = layout.record(shared.run_id, shared.claim.attempt, share[0])
         if await store.exists(path):
             report = await read_report(store, path, share[0])

@@ -1,8 +1,9 @@
 """Metrics and traces for an OpenTelemetry collector: what the crawl does, seen from around it.
 
 Names are those of the semantic conventions (https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) where these
-have one. Metrics tell regions and operations, never accounts or repositories: each pair would be a series of its own,
-and memory would grow with the estate. Traces tell all of it: a span for the run, one for each target and repository.
+have one. Each process of a run tells its own, as an instance of its own, in one trace. Metrics tell regions and
+operations, never accounts or repositories: each pair would be a series of its own, and memory would grow with the
+estate. Traces tell all of it: a span for the run, one for each target and repository.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from threading import Thread
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -22,6 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace import TracerProvider as Tracers
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from crawler import __version__
 from crawler.errors import CrawlError, Throttled
@@ -31,15 +34,19 @@ from crawler.rehearsal import Narrowed
 
 T = TypeVar("T")
 
+_CONTEXT = TraceContextTextMapPropagator()
+
 _NAME = "ecr-inventory-crawler"
 
-#: Seconds that a collector may take for the last of it. The rows are what the run is for.
-_LAST_SECONDS = 5.0
 
+def otlp(operations: tuple[str, str], parent: str | None = None) -> Telemetry:
+    """For the collector that the variables OTEL_EXPORTER_OTLP_… name. `operations` list repositories and images.
 
-def otlp(operations: tuple[str, str]) -> Telemetry:
-    """For the collector that the variables OTEL_EXPORTER_OTLP_… name. `operations` list repositories and images."""
-    resource = Resource.create({"service.name": _NAME, "service.version": __version__})
+    `parent` is the `traceparent` of the run that this process works for, if that is not its own.
+    """
+    # Counts of several processes are told apart by the instance, or a collector takes each for the other's.
+    instance = {"service.name": _NAME, "service.version": __version__, "service.instance.id": str(uuid4())}
+    resource = Resource.create(instance)
     reader = PeriodicExportingMetricReader(OTLPMetricExporter())
     meters = MeterProvider([reader], resource, shutdown_on_exit=False)
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -50,24 +57,34 @@ def otlp(operations: tuple[str, str]) -> Telemetry:
         last = [Thread(target=provider.shutdown, daemon=True) for provider in (tracers, meters)]
         for thread in last:
             thread.start()
-        ends = time.monotonic() + _LAST_SECONDS
+        ends = time.monotonic() + Telemetry.last_seconds
         for thread in last:
             thread.join(max(ends - time.monotonic(), 0.0))
 
-    return Telemetry(meters, tracers, operations, close)
+    return Telemetry(meters, tracers, operations, close, parent=parent)
 
 
 class Telemetry:
-    """What is measured, into whatever takes it. `close` it at the end of the run; that may take seconds."""
+    """What is measured, into whatever takes it. `close` it at the end of the run; that may take `last_seconds`."""
+
+    #: That a collector may take for the last of it. The rows are what the run is for.
+    last_seconds = 5.0
 
     def __init__(
-        self, meters: Meters, tracers: Tracers, operations: tuple[str, str], close: Callable[[], None] = lambda: None
+        self,
+        meters: Meters,
+        tracers: Tracers,
+        operations: tuple[str, str],
+        close: Callable[[], None] = lambda: None,
+        *,
+        parent: str | None = None,
     ) -> None:
         self.operations = operations
         self._close = close
         meter = meters.get_meter(_NAME, __version__)
         self._tracer = tracers.get_tracer(_NAME, __version__)
-        self._run = self._tracer.start_span("crawl")
+        above = _CONTEXT.extract({"traceparent": parent}) if parent else None
+        self._run = self._tracer.start_span("worker" if parent else "crawl", context=above)
         self._calls = meter.create_histogram(
             "rpc.client.call.duration",
             unit="s",
@@ -78,6 +95,13 @@ class Telemetry:
         self._retries = meter.create_counter("crawler.retries", "{request}", "Requests that were made once more.")
         self._rows = meter.create_counter("crawler.rows", "{row}", "Rows of repositories that have ended.")
         self._units = meter.create_counter("crawler.units", "{unit}", "Targets and repositories, by outcome.")
+
+    @property
+    def traceparent(self) -> str | None:
+        """The span of the run, as others need it to be a part of its trace (W3C Trace Context)."""
+        told: dict[str, str] = {}
+        _CONTEXT.inject(told, set_span_in_context(self._run))
+        return told.get("traceparent")
 
     def close(self) -> None:
         """End the span of the run, and send the last of it."""

@@ -24,7 +24,7 @@ from crawler.timeline import Spread
 logger = logging.getLogger(__name__)
 
 #: Seconds that a process may take to end once nothing is left for it to do.
-_FAREWELL = 2.0
+FAREWELL = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +84,24 @@ class Processes:
     """See `Crew`. Each of `workers` gets `assignment` first, and has up to `each` shards at a time.
 
     A process that is killed is replaced, and its shards are `Lost`. One that ends in any other way has a bug, or lacks
-    what it needs: that is `Fatal`, and standard error has its words. `pulse` is told how far each has come.
+    what it needs: that is `Fatal`, and standard error has its words. `pulse` is told how far each has come. At the end
+    they have `farewell` seconds to end by themselves.
     """
 
     def __init__(
-        self, assignment: object, *, workers: int, each: int, pulse: Callable[[str, Pulse | None], None]
+        self,
+        assignment: object,
+        *,
+        workers: int,
+        each: int,
+        pulse: Callable[[str, Pulse | None], None],
+        farewell: float = FAREWELL,
     ) -> None:
         self.workers = workers
         self.at_once = workers * each
         self._assignment = assignment
         self._pulse = pulse
+        self._farewell = farewell
         self._hired: list[_Worker] = []
         self._somebody = anyio.Event()
         self._where: dict[int, tuple[_Worker, _Handed]] = {}
@@ -157,7 +165,7 @@ class Processes:
                 await self._serve(worker)
             finally:
                 with anyio.CancelScope(shield=True):
-                    await _ended(worker.channel, process)
+                    await _ended(worker.channel, process, self._farewell)
                 if worker in self._hired:
                     self._hired.remove(worker)
                 self._pulse(worker.name, None)
@@ -191,9 +199,9 @@ async def _started(end: socket.socket) -> Process:
     )
 
 
-async def _ended(channel: Channel, process: Process) -> None:
+async def _ended(channel: Channel, process: Process, seconds: float) -> None:
     await channel.aclose()
-    with anyio.move_on_after(_FAREWELL):
+    with anyio.move_on_after(seconds):
         await process.wait()
         return
     process.kill()

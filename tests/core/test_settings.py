@@ -17,7 +17,7 @@ STORE = {"output": "s3://bucket/", "run_id": "r"}
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"workers": 2, "otel": True}, "--otel is for one process: leave it out, or --workers"),
+        ({"engine": "ray", "output": "out/", "otel": True}, "--otel is not for --engine ray: leave one of them out"),
         ({"address": "10.0.0.1:6379"}, "--address is that of --engine ray"),
         ({"engine": "ray"}, "--engine ray publishes: other machines need an --output that they share"),
         ({"engine": "ray", "workers": 2, **STORE}, "--workers and --engine: choose one of them"),

@@ -16,6 +16,7 @@ from crawler.errors import Fatal
 from crawler.model import Account
 from crawler.overview.figures import Figures
 from crawler.overview.write import write_page
+from crawler.runs import layout
 from tests.lake.conftest import Place, Zygote, company
 from tests.lake.made_up import Repository, estate, failures, publish, two_nights
 from tests.lake.test_crash import command
@@ -120,6 +121,20 @@ def test_the_run_before_is_found(store: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(Fatal, match="run sunday is not published"):
         draw(store, "sunday")
     assert not list(store.glob("report*")), "half a file would be left of a misspelt run"
+
+
+def test_what_a_timeline_does_not_have_is_said(tmp_path: Path) -> None:
+    manifest = publish(tmp_path, "r", estate(20), [])
+    path = tmp_path / (manifest.timeline or "")
+    told = json.loads(path.read_bytes())
+    for interval in told["intervals"]:  # as where other machines crawl
+        interval |= {"limited": 0, "slowest": None, "fastest": None}
+    path.write_text(json.dumps(told))
+    assert "No rate was told while the crawl went on" in said(draw(tmp_path, "r")[0])
+    path.write_text(json.dumps({**told, "intervals": []}))
+    shared = replace(manifest, settings={**manifest.settings, "shard": "of 8"})
+    (tmp_path / layout.manifest("r")).write_bytes(shared.encode())
+    assert "no timeline: it was crawled in shares" in said(draw(tmp_path, "r")[0])
 
 
 def test_names_are_text_whatever_is_in_them(tmp_path: Path) -> None:

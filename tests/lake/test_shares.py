@@ -71,6 +71,17 @@ def test_a_share_that_is_killed_is_crawled_again(program: Zygote, local: Place, 
     check_published(local, "r", Counter(estate.rows()))
 
 
+def test_what_a_share_could_not_list_is_told_by_the_run(program: Zygote, local: Place) -> None:
+    with (program.folder / "accounts.yaml").open("a") as accounts:
+        accounts.write("- account_id: '123123123123'\n  role: inventory\n  regions: [eu-west-1]\n")
+    assert sorted(program.run(*share(local, which)) for which in ("1/2", "2/2")) == [0, 3], program.said()
+    manifest = local.manifest("r")
+    assert manifest
+    assert (manifest["status"], manifest["missing"]) == ("incomplete", 1)
+    lines = [line for line in local.ledger("r") if line["registryId"] == "123123123123"]
+    assert [line["outcome"] for line in lines] == ["DENIED"]
+
+
 @pytest.mark.slow
 def test_a_run_without_one_of_its_shares_is_finished_by_one_process(
     program: Zygote, local: Place, estate: Estate, emulator: Emulator

@@ -74,11 +74,11 @@ def estate() -> Estate:
     return Estate.uniform(repositories=3, images=5, accounts=2, regions=["us-east-1"])
 
 
-def crawl(program: Program, estate: Estate, url: str) -> Any:
+def crawl(program: Program, estate: Estate, url: str, *options: str) -> Any:
     (program.folder / "accounts.yaml").write_text(estate.accounts_yaml())
     with running(estate, Options(faults=("throttling:times=2,operation=ListImages",))) as emulator:
         program.environment |= {**emulator.environment(), "OTEL_EXPORTER_OTLP_ENDPOINT": url}
-        return program.run("--accounts", "accounts.yaml", "--otel", "--ledger", "ledger.ndjson")
+        return program.run("--accounts", "accounts.yaml", "--otel", "--ledger", "ledger.ndjson", *options)
 
 
 def test_requests_and_units_are_told(program: Program, estate: Estate) -> None:
@@ -115,6 +115,28 @@ def test_requests_and_units_are_told(program: Program, estate: Estate) -> None:
     assert total("crawler.active_requests") == 0
     everything = b"".join(body for bodies in collector.came.values() for body in bodies)
     assert SECRET.encode() not in everything
+
+
+@pytest.mark.slow
+def test_workers_tell_what_they_did_each_for_itself_in_one_trace(program: Program, estate: Estate) -> None:
+    with collecting() as collector:
+        done = crawl(program, estate, collector.url, "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    spans = {span.span_id: span for span in collector.spans()}
+    found = Counter(span.name for span in spans.values())
+    assert found.pop("worker") in (1, 2), "one may begin when all is done"
+    assert found == {"crawl": 1, "target": 3, "repository": 6}
+    assert len({span.trace_id for span in spans.values()}) == 1
+    above = {"worker": "crawl", "target": "worker", "repository": "worker"}
+    assert all(spans[span.parent_span_id].name == above[span.name] for span in spans.values() if span.name in above)
+    rows: dict[str, int] = {}
+    for body in collector.came["/v1/metrics"]:
+        for told in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+            for metric in (metric for scope in told.scope_metrics for metric in scope.metrics):
+                if metric.name == "crawler.rows":  # the last word of each instance
+                    instance = attributes(told.resource)["service.instance.id"]
+                    rows[instance] = sum(point.as_int for point in metric.sum.data_points)
+    assert sum(rows.values()) == 30
 
 
 @pytest.mark.slow
