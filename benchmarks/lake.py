@@ -48,6 +48,7 @@ class _Lake:
 
     def __init__(self, work: Work, server: Server, folder: Path) -> None:
         self._work = work
+        self._server = server
         self._env = server.as_account(FILLED)
         self._accounts = server.folder / "accounts.yaml"
         self._accounts.write_text(work.accounts_yaml())
@@ -69,12 +70,24 @@ class _Lake:
         self.check(run_id)
         return _less(whole, run(self._publishing(f"{run_id}-empty", form, self._none), self._env))
 
-    def killed(self, run_id: str, form: str, seconds: float) -> None:
-        """Begin a run and kill it after so many seconds."""
+    def killed(self, run_id: str, form: str, requests: float) -> None:
+        """Begin a run and kill it after so many requests: on a busy machine seconds say little of how far it came."""
         command = self._publishing(run_id, form)
         with subprocess.Popen(["taskset", "-c", str(max(CLIENT, 0)), *command], env=self._env) as process:
-            time.sleep(seconds)
+            while self._requests() < requests and process.poll() is None:
+                time.sleep(0.05)
             process.send_signal(signal.SIGKILL)
+
+    def asked(self, run_id: str, form: str) -> tuple[Cost, int]:
+        """A published run, and the requests that it took."""
+        self._server.reset()
+        cost = self.publish(run_id, form)
+        requests = self._requests()
+        self._server.reset()
+        return cost, requests
+
+    def _requests(self) -> int:
+        return sum(self._server.stats()["requests"].values())
 
     def _manifest(self, run_id: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(Path(self._out, "runs", run_id, "manifest.json").read_bytes())
@@ -193,8 +206,8 @@ def _killed(work: Work, folder: Path, say: Callable[[str], None], *, quick: bool
         lake = _Lake(work, server, folder)
         lake.stream()  # the emulator remembers its answers from then on
         say(f"lake: {work.title}, killed, and resumed")
-        whole = lake.publish("whole", "parquet")
-        lake.killed("again", "parquet", _KILLED_AT * whole.wall)
+        whole, requests = lake.asked("whole", "parquet")
+        lake.killed("again", "parquet", _KILLED_AT * requests)
         resumed = lake.publish("again", "parquet")
         lake.check("again")
     part = resumed.wall / whole.wall

@@ -65,8 +65,8 @@ class Sizes:
     memory: int = 32 << 20
     waiting: int = 12 << 20
     part_units: int = 50_000
-    share: float = 0.03
-    seconds: float = 1.0
+    share: float = 0.02
+    seconds: float = 0.5
 
 
 @dataclass(slots=True)
