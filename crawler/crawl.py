@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from collections.abc import Set as AbstractSet
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import anyio
 
-from crawler.errors import ChainBroken, CrawlError, Denied, Fatal, KeysUnknown, Transient
+from crawler.doubts import Doubts
+from crawler.errors import ChainBroken, CrawlError, Fatal, Transient
 from crawler.fanout import for_each, take
 from crawler.governor import Governor, of_target
 from crawler.hints import Hints, Memory
@@ -19,7 +19,6 @@ from crawler.ledger import Ledger, Running
 from crawler.listing import list_parts
 from crawler.model import (
     INTERRUPTED,
-    PUBLIC_REGION,
     Account,
     Chain,
     Fetch,
@@ -133,24 +132,13 @@ class Crawl:
             await self._ledger.record(result)
 
     async def _account(self, account: Account) -> None:
-        targets: deque[Target] = deque()
-        enabled: set[str] = set()
+        regions: dict[str, bool] = {}
+        targets: list[Target] = []
 
         async def find_targets(_: Chain) -> Outcome:
-            regions = await self._registries.regions(account)
-            self.regions.see(regions)
-            enabled.update(name for name, told in regions.items() if told)
-            # Named twice is crawled once: a repeated target would repeat its rows.
-            registry_ids = dict.fromkeys((account.account_id, *account.registries))
-            targets.extend(
-                Target(account, region, registry_id)
-                for region in dict.fromkeys(filter(self._wanted.region, regions))
-                for registry_id in registry_ids
-            )
-            if account.public and self._wanted.region(PUBLIC_REGION):
-                enabled.add(PUBLIC_REGION)  # as it is for everyone
-                self.regions.see(enabled)
-                targets.append(Target.of_public(account))
+            regions.update(await self._registries.regions(account))
+            targets.extend(self._wanted.targets(account, regions))
+            self.regions.see((*regions, *(target.region for target in targets)))
             return Outcome.OK if regions or targets else Outcome.REGION_DISABLED
 
         result, _ = await self._settle(Unit(account, account.account_id), find_targets)
@@ -158,36 +146,25 @@ class Crawl:
             longest_first = sorted(targets, key=lambda target: self._hints.of(target).seconds(self._rows), reverse=True)
             left = deque(target for target in longest_first if not self._sink.holds(target))
             # What an earlier attempt holds of the account was an answer to it.
-            await self._targets_of(left, enabled, answered=len(left) < len(targets))
+            await self._targets_of(left, Doubts(regions, targets, answered=len(left) < len(targets)))
         else:
             await self._ledger.record(result)
         self._ledger.totals.accounts += 1
 
-    async def _targets_of(self, targets: deque[Target], enabled: AbstractSet[str], *, answered: bool) -> None:
-        """Crawl the targets of one account, and tell its regions that are not enabled from keys that are wrong.
-
-        Where one region knew the keys, another that does not is not enabled: unless AWS has just called it so.
-        `answered` tells whether one did before.
-        """
-        doubtful: list[Result] = []
+    async def _targets_of(self, targets: deque[Target], doubts: Doubts) -> None:
+        """Crawl the targets of one account, and tell its regions that are not enabled from keys that are wrong."""
 
         async def crawl_target(target: Target) -> None:
-            nonlocal answered
-            result, error = await self._target(target)
-            if isinstance(error, KeysUnknown) and not result.chain.pages and target.region not in enabled:
-                doubtful.append(result)
-                return
-            # A refusal is an answer, if it is ECR's own and not that of what was to find keys.
-            knew = isinstance(error, Denied) and not isinstance(error, KeysUnknown) and result.chain.attempts > 0
-            answered = answered or result.chain.pages > 0 or knew
-            await self._record_target(result)
+            result = await self._target(target)
+            if not doubts.holds(result):
+                await self._record_target(result)
 
         try:
             async with aclosing(take(targets)) as taken:
                 await for_each(crawl_target, taken, at_once=self._targets)
         finally:
-            for result in doubtful:
-                await self._record_target(replace(result, outcome=Outcome.REGION_DISABLED) if answered else result)
+            for result in doubts.settled():
+                await self._record_target(result)
             for target in targets:
                 await self._ledger.record(Result.missed(Unit.of(target)))
 
@@ -195,7 +172,7 @@ class Crawl:
         self._sink.target_ended(result)
         await self._ledger.record(result)
 
-    async def _target(self, target: Target) -> tuple[Result, CrawlError | None]:
+    async def _target(self, target: Target) -> Result:
         limits = self._limits
         known = self._hints.of(target)
         learned = known.copy()
@@ -244,7 +221,7 @@ class Crawl:
         try:
             result, error = await self._settle(Unit.of(target), list_repositories)
             whole = error is None
-            return result, error
+            return result
         finally:
             learned.learned(dict(zip(operations, (listing.pace.quota, images.pace.quota), strict=True)))
             self._hints.keep(target, learned, whole=whole)

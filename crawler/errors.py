@@ -53,10 +53,21 @@ class Denied(CrawlError):
     outcome = Outcome.DENIED
 
 
+#: The codes of `KeysUnknown`, and of nothing else.
+KEYS_UNKNOWN = frozenset({
+    "AuthFailure",
+    "InvalidClientTokenId",
+    "OptInRequired",
+    "RegionDisabledException",
+    "SubscriptionRequiredException",
+    "UnrecognizedClientException",
+})  # fmt: skip
+
+
 class KeysUnknown(Denied):
     """The region does not know our keys: it is not enabled for the account, or the keys are wrong.
 
-    Which of the two it is shows once another region of the same account has answered (`aws.md` §3).
+    Which of the two it is shows once another region of the same account has answered: see `Doubts`.
     """
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from crawler.model import Account
+from crawler.model import PUBLIC_REGION, Account, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,19 @@ class Filter:
     def region(self, name: str) -> bool:
         """Tell whether this region is wanted."""
         return not self.regions or _matches(name, self.regions)
+
+    def targets(self, account: Account, regions: Iterable[str]) -> list[Target]:
+        """The wanted registries of an account that has these regions, each once, and that of ECR Public with them."""
+        # Named twice is crawled once: a repeated target would repeat its rows.
+        registry_ids = dict.fromkeys((account.account_id, *account.registries))
+        targets = [
+            Target(account, region, registry_id)
+            for region in dict.fromkeys(filter(self.region, regions))
+            for registry_id in registry_ids
+        ]
+        if account.public and self.region(PUBLIC_REGION):
+            targets.append(Target.of_public(account))
+        return targets
 
     def repository(self, account: Account, name: str) -> bool:
         """Tell whether both these globs and the account's want this repository."""

@@ -15,7 +15,18 @@ from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from xml.sax.saxutils import unescape
 
-from crawler.errors import CrawlError, Denied, Fatal, Gone, KeysExpired, KeysUnknown, Refused, Throttled, Transient
+from crawler.errors import (
+    KEYS_UNKNOWN,
+    CrawlError,
+    Denied,
+    Fatal,
+    Gone,
+    KeysExpired,
+    KeysUnknown,
+    Refused,
+    Throttled,
+    Transient,
+)
 
 _THROTTLED = frozenset({
     "BandwidthLimitExceeded",
@@ -56,18 +67,7 @@ _TABLE: dict[str, type[CrawlError]] = {
         Transient,
     ),
     **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), KeysExpired),
-    # The region is not enabled for the account, or the keys are wrong: it says the same for both.
-    **dict.fromkeys(
-        (
-            "AuthFailure",
-            "InvalidClientTokenId",
-            "OptInRequired",
-            "RegionDisabledException",
-            "SubscriptionRequiredException",
-            "UnrecognizedClientException",
-        ),
-        KeysUnknown,
-    ),
+    **dict.fromkeys(KEYS_UNKNOWN, KeysUnknown),
     **dict.fromkeys(
         (
             "AWSOrganizationsNotInUseException",
