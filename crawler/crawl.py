@@ -143,7 +143,7 @@ class Crawl:
 
         result, _ = await self._settle(Unit(account, account.account_id), find_targets)
         if result.outcome is Outcome.OK:
-            longest_first = sorted(targets, key=lambda target: self._hints.of(target).seconds(self._rows), reverse=True)
+            longest_first = sorted(targets, key=self._hints.seconds_of, reverse=True)
             left = deque(target for target in longest_first if not self._sink.holds(target))
             # What an earlier attempt holds of the account was an answer to it.
             await self._targets_of(left, Doubts(regions, targets, answered=len(left) < len(targets)))

@@ -10,7 +10,7 @@ import anyio
 
 from crawler import log_context
 from crawler.crawl import Crawl
-from crawler.cutting import Shares, size_of
+from crawler.cutting import Shares, pieces_of, size_of
 from crawler.destination import Destination
 from crawler.engines import Crew, Engine
 from crawler.engines.dispatch import Dispatch
@@ -68,7 +68,7 @@ async def engine_of(
             hints,
             take=take,
             held=destination.held,
-            members=log_context.watch(registries).members,
+            registries=log_context.watch(registries),
             wanted=settings.filter(),
         ).running() as dispatch,
     ):
@@ -127,5 +127,7 @@ def shards_of_each(targets_at_once: int, accounts: int, workers: int) -> int:
     """How many shards a worker has at a time: enough to keep it busy, and few enough for others to take over."""
     size = size_of(accounts, workers)
     to_be_busy = -(-targets_at_once // size)
-    to_be_fair = -(-accounts // (4 * workers * size)) if accounts else _MOST
+    # Of few accounts each is cut by region: how many shards that makes is not known before.
+    to_be_cut = not accounts or pieces_of(1 / accounts, workers) > 1
+    to_be_fair = _MOST if to_be_cut else -(-accounts // (4 * workers * size))
     return max(_FEWEST, min(to_be_busy, to_be_fair, _MOST))

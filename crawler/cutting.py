@@ -1,12 +1,19 @@
-"""Accounts into shards: many more than there are workers, so that whoever runs dry finds another one waiting."""
+"""Accounts into shards: many more than there are workers, so that whoever runs dry finds another one waiting.
+
+Many accounts make one shard, and an account that is much of all makes several: its regions are dealt out. Nothing
+smaller is: the rate of a registry in a region is learned, and kept, by one process.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from crawler.hints import Hints
-from crawler.model import Account
+from crawler.model import Account, Target
 
 #: Shards for each worker, at least, where there are as many accounts: the last one is then 1/64 of its work.
 SHARES = 64
@@ -14,40 +21,80 @@ SHARES = 64
 #: Accounts of a shard at most. Each shard costs a record and a part, and is crawled anew if its worker is killed.
 MOST = 50
 
+#: The part of what one worker has to do from which on an account is cut. A smaller one stays whole: its regions would
+#: have to be asked for before, and each piece is a shard.
+LARGE = 1 / 16
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Accounts that make one shard; or one account, whose regions make `pieces` of them, if there are as many."""
+
+    accounts: tuple[Account, ...]
+    pieces: int = 1
+
 
 def size_of(accounts: int, workers: int) -> int:
     """How many accounts make a shard, where nothing is known of them."""
     return max(1, min(MOST, accounts // (workers * SHARES)))
 
 
-def cut(accounts: Sequence[Account], hints: Hints, workers: int) -> Iterator[tuple[Account, ...]]:
+def pieces_of(part: float, workers: int) -> int:
+    """How many shards an account makes that is this part of all that there is to do."""
+    return math.ceil(part * workers * SHARES) if workers > 1 and part * workers > LARGE else 1
+
+
+def cut(accounts: Sequence[Account], hints: Hints, workers: int) -> Iterator[Group]:
     """The accounts in groups, those first that hints know to take longest: a long one gets a group to itself."""
-    size = size_of(len(accounts), workers)
-    fair = sum(map(hints.seconds, accounts)) / (workers * SHARES)
+    size, total = size_of(len(accounts), workers), sum(map(hints.seconds, accounts))
     group: list[Account] = []
-    seconds = 0.0
+    known = 0.0
     for account in sorted(accounts, key=hints.seconds, reverse=True):
+        part = hints.seconds(account) / total if total else 0.0
+        if (pieces := pieces_of(max(part, 1 / len(accounts)), workers)) > 1:
+            yield Group((account,), pieces)
+            continue
         group.append(account)
-        seconds += hints.seconds(account)
-        if len(group) >= size or (fair and seconds >= fair):
-            yield tuple(group)
-            group, seconds = [], 0.0
+        known += part
+        if len(group) >= size or known >= 1 / (workers * SHARES):
+            yield Group(tuple(group))
+            group, known = [], 0.0
     if group:
-        yield tuple(group)
+        yield Group(tuple(group))
 
 
-async def cut_listed(accounts: AsyncIterator[Account], workers: int) -> AsyncGenerator[tuple[Account, ...]]:
+async def cut_listed(accounts: AsyncIterator[Account], hints: Hints, workers: int) -> AsyncGenerator[Group]:
     """The accounts of a listing in groups, the larger the longer it turns out to be. Consume under `aclosing`."""
+    total = sum(hints.accounts().values())
     seen = 0
     group: list[Account] = []
     async for account in accounts:
         seen += 1
+        part = hints.seconds(account) / total if total else 0.0
+        if (pieces := pieces_of(max(part, 1 / seen), workers)) > 1:
+            yield Group((account,), pieces)
+            continue
         group.append(account)
         if len(group) >= size_of(seen, workers):
-            yield tuple(group)
+            yield Group(tuple(group))
             group = []
     if group:
-        yield tuple(group)
+        yield Group(tuple(group))
+
+
+def deal(targets: Iterable[Target], hints: Hints, pieces: int) -> list[list[Target]]:
+    """The targets of an account in so many lists at most, the longest first. Those of a region stay together."""
+    regions = defaultdict[str, list[Target]](list)
+    for target in targets:
+        regions[target.region].append(target)
+    seconds = {region: sum(map(hints.seconds_of, there)) for region, there in regions.items()}
+    dealt: list[list[Target]] = [[] for _ in range(min(pieces, len(regions)))]
+    loads = [(0.0, 0)] * len(dealt)  # seconds, and regions: of most no seconds are known
+    for region in sorted(regions, key=seconds.__getitem__, reverse=True):
+        lightest = min(range(len(dealt)), key=loads.__getitem__)
+        dealt[lightest] += regions[region]
+        loads[lightest] = loads[lightest][0] + seconds[region], loads[lightest][1] + 1
+    return [dealt[index] for index in sorted(range(len(dealt)), key=loads.__getitem__, reverse=True)]
 
 
 class Shares:

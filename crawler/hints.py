@@ -191,6 +191,10 @@ class Hints:
         """What is known of a target; nothing, most often."""
         return self._known.get(_key(target)) or Memory()
 
+    def seconds_of(self, target: Target) -> float:
+        """How long a target takes, about; 0 where it is not known to take long."""
+        return self.of(target).seconds(self._rows)
+
     def seconds(self, account: Account) -> float:
         """How long the longest registry of an account takes, about; 0 where none is known to take long."""
         return self._by_account().get(account.account_id, 0.0)
@@ -207,6 +211,11 @@ class Hints:
             for registry_id in (account.account_id, *account.registries, PUBLIC + account.account_id)
         )
         keys = (key for registry_id in registries for key in self._by_registry().get(registry_id, ()))
+        return {key: self._known[key] for key in keys if key in self._known}
+
+    def part_of(self, targets: Iterable[Target]) -> dict[str, Memory]:
+        """What is known of these targets; see `Hints.of_part`."""
+        keys = map(_key, targets)
         return {key: self._known[key] for key in keys if key in self._known}
 
     @classmethod

@@ -19,6 +19,9 @@ Held = tuple[str, str, str | None]
 class Shard:
     """Accounts that are crawled in one place, and count all together or not at all.
 
+    With `regions` it is a piece of its one account: these only, as `Registries.regions` has told of them; of the pieces
+    one alone is `public`. Without, whoever crawls the accounts asks for their regions.
+
     `number` is its own within an attempt, and names its record: whoever crawls it, and however often, one of them
     commits it. What is `held` was committed by an earlier attempt, and `known` is what hints say of its targets. It
     has the accounts as their file has them, roles by their ARNs: whoever crawls it finds keys of its own.
@@ -28,6 +31,7 @@ class Shard:
     accounts: tuple[Account, ...]
     held: frozenset[Held] = frozenset()
     known: Mapping[str, Memory] = field(default_factory=dict[str, Memory])
+    regions: Mapping[str, bool] | None = None
 
 
 @dataclass(slots=True)

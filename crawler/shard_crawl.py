@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +20,9 @@ from crawler.errors import Fatal, UsageError
 from crawler.hints import Hints
 from crawler.ledger import Ledger, line
 from crawler.local_files import discard, local_file, told
-from crawler.model import COMPLETE, Chain, Result, RowKind
+from crawler.model import COMPLETE, Account, Chain, Result, RowKind
 from crawler.registry import Registries
+from crawler.rehearsal import Narrowed
 from crawler.settings import Settings
 from crawler.shard import Report, Shard
 from crawler.sinks import Sink
@@ -83,7 +84,8 @@ class Workplace:
         """
         settings, place = self._assignment.settings, self._place(shard)
         results: list[Result] = []
-        telemetry, named = self.telemetry, log_context.watch(self._registries)
+        known = self._registries if shard.regions is None else _Found(self._registries, shard.regions)
+        telemetry, named = self.telemetry, log_context.watch(known)
 
         def tell(result: Result) -> None:
             results.append(result)
@@ -136,6 +138,18 @@ class Workplace:
             sums.attempts += ledger.totals.requests + sum(chain.attempts for chain in running)
             sums.throttled += ledger.totals.throttled + sum(chain.throttled for chain in running)
         return sums
+
+
+class _Found(Narrowed):
+    """`Registries` of an account whose regions were asked for before."""
+
+    def __init__(self, behind: Registries, regions: Mapping[str, bool]) -> None:
+        super().__init__(behind, lambda _, registry: registry)
+        self._regions = regions
+
+    async def regions(self, account: Account) -> Mapping[str, bool]:  # noqa: ARG002
+        """See `Registries`."""
+        return self._regions
 
 
 @asynccontextmanager

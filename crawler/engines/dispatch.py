@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from itertools import count
 
 import anyio
 
-from crawler.cutting import cut, cut_listed
+from crawler.cutting import Group, cut, cut_listed, deal
+from crawler.doubts import Doubts
 from crawler.engines import Crew, Lost
 from crawler.errors import CrawlError, Fatal
 from crawler.fanout import for_each, take
 from crawler.hints import Hints
-from crawler.ledger import Ledger, parse
-from crawler.model import Account, Organization, Outcome, Result, Unit
+from crawler.ledger import Ledger, line, parse
+from crawler.model import Account, Organization, Outcome, Result, Target, Unit
+from crawler.registry import Registries
 from crawler.shard import Held, Report, Shard
 from crawler.wanted import Filter, Unmatched
 
@@ -28,14 +32,13 @@ LOSSES = 20
 #: Seconds in which a shard that was stopped may still tell what it has; less than the whole run has left then.
 LAST_REPORT = 3.0
 
-Members = Callable[[Organization], AsyncGenerator[Account]]
-
 
 class Dispatch:
     """See `Engine`. Its ledger and hints are those of the run: they learn of a shard once all of it was taken.
 
-    `take` lets the rows of a report count. `held` tells what of an account an earlier attempt has committed. Use under
-    `running()`.
+    `take` lets the rows of a report count. `held` tells what of an account an earlier attempt has committed.
+    `registries` are asked for the members of an organization, and for the regions of accounts that are to be cut. Use
+    under `running()`.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Dispatch:
         *,
         take: Callable[[Report], Awaitable[None]],
         held: Callable[[Account], Iterable[Held]],
-        members: Members,
+        registries: Registries,
         wanted: Filter,
     ) -> None:
         self._crew = crew
@@ -54,16 +57,22 @@ class Dispatch:
         self._hints = hints
         self._take = take
         self._held = held
-        self._members = members
+        self._registries = registries
+        self._wanted = wanted
         self._numbers = count(1)
+        self._slots = anyio.Semaphore(crew.at_once, fast_acquire=True)
+        self._doubts: dict[str, Doubts] = {}  # of accounts in pieces: there are as few as large ones can be
         self.regions = Unmatched(wanted.regions)
         self.repositories = Unmatched(wanted.repositories)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[Dispatch]:
         """Take reports while the body runs; also those that come when it is being stopped, each as a whole."""
-        async with anyio.create_task_group() as self._takers:
-            yield self
+        try:
+            async with anyio.create_task_group() as self._takers:
+                yield self
+        finally:
+            await self._count([result for doubts in self._doubts.values() for result in doubts.settled()])
 
     async def accounts(self, accounts: Iterable[Account]) -> None:
         """See `Engine`."""
@@ -73,15 +82,15 @@ class Dispatch:
                 await for_each(self._group, groups, at_once=self._crew.at_once)
         finally:
             for group in waiting:
-                await self._missed(group)
+                await self._missed(map(_whole, group.accounts))
 
     async def organization(self, organization: Organization, selects: Callable[[Account], bool]) -> None:
         """See `Engine`."""
         try:
             async with (
-                aclosing(self._members(organization)) as members,
+                aclosing(self._registries.members(organization)) as members,
                 aclosing(_chosen(members, selects)) as chosen,
-                aclosing(cut_listed(chosen, self._crew.workers)) as groups,
+                aclosing(cut_listed(chosen, self._hints, self._crew.workers)) as groups,
             ):
                 await for_each(self._group, groups, at_once=self._crew.at_once)
         except Fatal:
@@ -89,14 +98,52 @@ class Dispatch:
         except CrawlError as error:
             await self._ledger.record(Result(Unit(), error.outcome, error.code, error.message))
 
-    async def _group(self, accounts: tuple[Account, ...]) -> None:
-        """Have a group of accounts crawled, if need be by several workers one after the other."""
-        shard = Shard(
-            next(self._numbers),
-            accounts,
-            frozenset(held for account in accounts for held in self._held(account)),
-            self._hints.part(accounts),
-        )
+    async def _group(self, group: Group) -> None:
+        """Have the accounts of a group crawled, in one shard or in several."""
+        pieces = await self._in_pieces(group.accounts[0], group.pieces) if group.pieces > 1 else []
+        waiting = deque(pieces or [self._shard(group.accounts)])
+        try:
+            async with aclosing(take(waiting)) as shards:
+                await for_each(self._crawl, shards, at_once=self._slots)
+        finally:
+            for shard in waiting:
+                await self._missed(self._units(shard))
+        if pieces:
+            self._ledger.totals.accounts += 1
+
+    def _shard(self, accounts: tuple[Account, ...]) -> Shard:
+        held = frozenset(held for account in accounts for held in self._held(account))
+        return Shard(next(self._numbers), accounts, held, self._hints.part(accounts))
+
+    async def _in_pieces(self, account: Account, pieces: int) -> list[Shard]:
+        """The shards of a large account; none where there is nothing to cut, or its regions cannot be asked for."""
+        try:
+            regions = await self._registries.regions(account)
+        except CrawlError:  # whoever crawls it asks again, and tells what is wrong
+            return []
+        except BaseException:
+            await self._missed([_whole(account)])
+            raise
+        targets = self._wanted.targets(account, regions)
+        held = frozenset(self._held(account))
+        # What an earlier attempt holds of the account was an answer to it.
+        answered = any((target.registry_id, target.region, None) in held for target in targets)
+        self._doubts[account.account_id] = Doubts(regions, targets, answered=answered)
+        return [self._piece(account, regions, piece, held) for piece in deal(targets, self._hints, pieces)]
+
+    def _piece(
+        self, account: Account, regions: Mapping[str, bool], targets: Sequence[Target], held: AbstractSet[Held]
+    ) -> Shard:
+        """A shard of some targets of an account: of all that it has in their regions."""
+        public = any(target.public for target in targets)
+        private = {target.region: regions[target.region] for target in targets if not target.public}
+        places = {(target.registry_id, target.region) for target in targets}
+        held = frozenset(unit for unit in held if unit[:2] in places)
+        known = self._hints.part_of(targets)
+        return Shard(next(self._numbers), (replace(account, public=public),), held, known, private)
+
+    async def _crawl(self, shard: Shard) -> None:
+        """Have a shard crawled, if need be by several workers one after the other."""
         for _ in range(LOSSES):
             try:
                 report = await self._crew.crawl(shard)
@@ -109,7 +156,7 @@ class Dispatch:
             except BaseException:
                 await self._end(shard)
                 raise
-            await self._hand_in(report).wait()
+            await self._hand_in(shard, report).wait()
             return
         await self._given_up(shard)
 
@@ -119,36 +166,66 @@ class Dispatch:
         with anyio.move_on_after(LAST_REPORT, shield=True):
             report = await self._crew.stop(shard)
         if report:
-            self._hand_in(report)
+            self._hand_in(shard, report)
         else:
-            await self._missed(shard.accounts)
+            await self._missed(self._units(shard))
 
-    def _hand_in(self, report: Report) -> anyio.Event:
+    def _hand_in(self, shard: Shard, report: Report) -> anyio.Event:
         """Begin to take a report; the event says that it was taken."""
         taken = anyio.Event()
-        self._takers.start_soon(self._taken, report, taken)
+        self._takers.start_soon(self._taken, shard, report, taken)
         return taken
 
-    async def _taken(self, report: Report, taken: anyio.Event) -> None:
+    async def _taken(self, shard: Shard, report: Report, taken: anyio.Event) -> None:
         await self._take(report)
         self._hints.learn(report.learned)
         self.regions.globs &= report.regions
         self.repositories.globs &= report.repositories
         for warning in report.warnings:
             self._ledger.warn(*warning)
-        await self._ledger.join(report.totals, report.lines, map(parse, report.left.splitlines()))
+        await self._join(shard, report)
         taken.set()
+
+    async def _join(self, shard: Shard, report: Report) -> None:
+        """Count in what was recorded of a shard; of a piece, what need not wait for the account's others."""
+        if shard.regions is not None:
+            report.totals.accounts = 0  # it ends with all of its pieces
+            doubts = self._doubts[shard.accounts[0].account_id]
+            if not report.totals.pages:  # nobody knew the keys here: no line but one for each target
+                results = map(parse, report.lines.splitlines())
+                await self._count([result for result in results if not doubts.holds(result)])
+                return
+            doubts.answered = True
+        await self._ledger.join(report.totals, report.lines, map(parse, report.left.splitlines()))
+
+    async def _count(self, results: Sequence[Result]) -> None:
+        """Count in what whoever crawled it has told already, to its log and its metrics."""
+        summed = Ledger()
+        for result in results:
+            await summed.record(result)
+        await self._ledger.join(summed.totals, b"".join(map(line, results)), results)
 
     async def _given_up(self, shard: Shard) -> None:
         message = (
             f"{LOSSES} workers in turn were killed while they had it: is memory short, or is one account too large?"
         )
-        for account in shard.accounts:
-            await self._ledger.record(Result(Unit(account, account.account_id), Outcome.FAILED, "WorkerLost", message))
+        for unit in self._units(shard):
+            await self._ledger.record(Result(unit, Outcome.FAILED, "WorkerLost", message))
 
-    async def _missed(self, accounts: Iterable[Account]) -> None:
-        for account in accounts:
-            await self._ledger.record(Result.missed(Unit(account, account.account_id)))
+    async def _missed(self, units: Iterable[Unit]) -> None:
+        for unit in units:
+            await self._ledger.record(Result.missed(unit))
+
+    def _units(self, shard: Shard) -> Iterator[Unit]:
+        """What is known of a shard before anybody has crawled it, and is not held."""
+        if shard.regions is None:
+            return map(_whole, shard.accounts)
+        targets = map(Unit.of, self._wanted.targets(shard.accounts[0], shard.regions))
+        return (unit for unit in targets if (unit.registry_id, unit.region, None) not in shard.held)
+
+
+def _whole(account: Account) -> Unit:
+    return Unit(account, account.account_id)
 
 
 async def _chosen(members: AsyncIterator[Account], selects: Callable[[Account], bool]) -> AsyncGenerator[Account]:

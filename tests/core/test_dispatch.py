@@ -35,9 +35,8 @@ def world(*accounts: Account) -> World:
 class Here:
     """A crew that is this process, and may lose what it is given."""
 
-    workers, at_once = 2, 4
-
-    def __init__(self, world: World, settings: Settings | None = None) -> None:
+    def __init__(self, world: World, settings: Settings | None = None, workers: int = 2) -> None:
+        self.workers, self.at_once = workers, 2 * workers
         settings = settings or Settings(accounts="accounts.yaml")
         self.place = Workplace(Assignment(settings, "r", None, 2, ("text", 0)), world, None)
         self.losses: Counter[str] = Counter()
@@ -59,9 +58,9 @@ class Here:
 
 
 class Run:
-    def __init__(self, world: World, settings: Settings | None = None) -> None:
+    def __init__(self, world: World, settings: Settings | None = None, workers: int = 2) -> None:
         self.world = world
-        self.crew = Here(world, settings)
+        self.crew = Here(world, settings, workers)
         self.lines: list[dict[str, Any]] = []
         self.rows: list[dict[str, Any]] = []
         self.ledger = Ledger(self._line)
@@ -72,7 +71,7 @@ class Run:
             self.hints,
             take=self._take,
             held=lambda _: (),
-            members=world.members,
+            registries=world,
             wanted=(settings or Settings(accounts="")).filter(),
         )
 
@@ -202,7 +201,7 @@ def test_long_accounts_come_first_and_alone() -> None:
     seconds = {"000000000003": 50.0, "000000000005": 100.0}
     hints.seconds = lambda account: seconds.get(account.account_id, 0.0)  # type: ignore[method-assign]
     many = [Account(f"{number:012}") for number in range(1, 1001)]
-    groups = list(cut(many, hints, 2))
+    groups = [group.accounts for group in cut(many, hints, 2)]
     assert [group[0].account_id for group in groups[:2]] == ["000000000005", "000000000003"]
     assert [len(group) for group in groups[:2]] == [1, 1]
     assert sorted(account.account_id for group in groups for account in group) == [one.account_id for one in many]
@@ -220,7 +219,7 @@ def test_a_listing_is_cut_as_it_comes() -> None:
             yield account
 
     async def main() -> list[int]:
-        async with aclosing(cut_listed(listing(), 2)) as groups:
-            return [len(group) async for group in groups]
+        async with aclosing(cut_listed(listing(), Hints(), 2)) as groups:
+            return [len(group.accounts) async for group in groups]
 
     assert anyio.run(main) == [1] * len(ACCOUNTS)
