@@ -94,6 +94,18 @@ def test_rows_ledger_and_manifest_are_those_of_one_process(program: Zygote, loca
     assert {key: one[key] for key in same} == {key: two[key] for key in same}
 
 
+def test_one_account_is_cut_by_region(program: Zygote, local: Place, estate: Estate) -> None:
+    """Its two regions are a shard each, and what comes of it is what one process finds."""
+    (account_id, *_) = estate.accounts
+    for run, workers in (("one", []), ("two", _WORKERS)):
+        assert program.run(*command(local, run), "--account", account_id, *workers) == 0, program.said()
+    check_published(local, "two", Counter(row for row in estate.rows() if row[0] == account_id))
+    assert comparable(local.ledger("two")) == comparable(local.ledger("one"))
+    manifest = local.manifest("two")
+    assert manifest
+    assert len(manifest["records"]) == 2
+
+
 def kill_workers(process: subprocess.Popen[bytes], emulator: Emulator, times: int, every: int) -> int:
     """Kill a worker whenever so many requests more were answered; return how many were killed."""
     killed, at = 0, requests(emulator)
