@@ -67,7 +67,10 @@ import sys, time
 import ray
 from ray._private.state import available_resources_per_node
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+# By itself it takes a quarter of a minute to hold a node for dead.
+health = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_timeout_ms": 5000}
+head = {"num_cpus": 0, "include_dashboard": False, "_system_config": {**health, "health_check_failure_threshold": 3}}
+cluster = Cluster(initialize_head=True, head_node_args=head)
 node = cluster.add_node(num_cpus=1)
 ray.init(cluster.address, log_to_driver=False)
 out, sys.stdout = sys.stdout, sys.stderr  # where Ray prints what it likes
