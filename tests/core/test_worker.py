@@ -57,6 +57,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     def leave(code: int) -> None:
         raise Left(code)
 
+    monkeypatch.setattr(worker, "_PULSE", 3600.0)
     monkeypatch.setattr(worker, "Channel", Kept)
     monkeypatch.setattr(worker, "workplace", workplace)
     monkeypatch.setattr(worker.logs, "configure", lambda *_: None)
@@ -90,13 +91,29 @@ def served(driver: Callable[[Channel], Awaitable[None]]) -> list[int]:
 
 
 async def told(channel: Channel) -> Any:
-    """What comes next that is no pulse, with the file that came with it."""
+    """What comes next that is no pulse."""
     while True:
+        message, _ = await channel.receive()
+        if not isinstance(message, Pulse):
+            return message
+
+
+async def reported(channel: Channel, count: int = 1) -> list[Report]:
+    """So many reports, each with its rows, in the order of their numbers; the worker is done with those shards then.
+
+    It sends a pulse behind each, and without the ones that come by the clock there is no other.
+    """
+    reports: list[Report] = []
+    pulses = 0
+    while len(reports) < count or pulses < count:
         message, file = await channel.receive()
         if isinstance(message, Report):
             message.rows = file
-        if not isinstance(message, Pulse):
-            return message
+            reports.append(message)
+        else:
+            assert isinstance(message, Pulse), message
+            pulses += 1
+    return sorted(reports, key=lambda report: report.number)
 
 
 async def begun(world: World, spot: Spot) -> None:
@@ -110,8 +127,8 @@ def test_it_crawls_several_shards_and_ends_with_who_started_it(world: World) -> 
         await channel.send(ASSIGNMENT)
         for number, account in enumerate((A, B), 1):
             await channel.send(Shard(number, (account,)))
-        reports = sorted([await told(channel), await told(channel)], key=lambda report: report.number)
-        for report, account in zip(reports, (A, B), strict=True):
+        for report, account in zip(await reported(channel, 2), (A, B), strict=True):
+            assert report.rows is not None
             with report.rows as rows:
                 rows.seek(0)
                 found = [tuple(json.loads(line).values()) for line in rows]
@@ -131,11 +148,13 @@ def test_a_shard_that_is_halted_tells_what_it_has_and_the_others_go_on(world: Wo
         await begun(world, ("images", A.account_id, "east", "a", 1))
         await channel.send(Halt(7))  # which has ended meanwhile, or was never here
         await channel.send(Halt(1))
-        report = await told(channel)
+        (report,) = await reported(channel)
+        assert report.rows is not None
         report.rows.close()
         assert {json.loads(line)["code"] for line in report.left.splitlines()} == {"Interrupted"}
         await channel.send(Shard(2, (B,)))
-        report = await told(channel)
+        (report,) = await reported(channel)
+        assert report.rows is not None
         report.rows.close()
         assert (report.number, report.totals.rows) == (2, 2)
 
