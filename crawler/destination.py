@@ -58,7 +58,7 @@ class Destination(Protocol):
         ...
 
     def held(self, account: Account) -> Iterable[Held]:
-        """What earlier attempts have committed of the registries that an account reads. After `recall`."""
+        """What earlier attempts have committed of what an account reads. After `recall`."""
         ...
 
     def keeping(self) -> AbstractAsyncContextManager[Send | None]:

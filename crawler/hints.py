@@ -5,8 +5,9 @@ A JSON file. Where it does not fit (corrupt, of a later version, of other accoun
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from heapq import nlargest, nsmallest
@@ -30,6 +31,9 @@ LONG = 10
 #: Targets, accounts, and repositories of a target that are remembered at most. Most targets have nothing to remember.
 _MOST, _MOST_LONG = 50_000, 500
 
+#: Days after which a target is forgotten that no run has met: its account has gone, or is crawled no more.
+REMEMBERED = 90
+
 #: Seconds taken for a page of one chain, where only its number of pages is known.
 _ROUND_TRIP = 0.1
 
@@ -51,6 +55,7 @@ class _Target(_Strict):
     pages: _Pages
     rates: dict[str, _Rate] = {}
     repositories: dict[str, _Pages] = {}
+    seen: Annotated[int, Field(ge=0, le=10**6)] = 0
 
 
 class _File(_Strict):
@@ -101,11 +106,15 @@ class Rate:
 
 @dataclass(slots=True)
 class Memory:
-    """Of one target: the rates of its operations, the pages of its long repositories, and of all together."""
+    """Of one target: the rates of its operations, the pages of its long repositories, and of all together.
+
+    `seen` is when a run last met it, in days since 1970 (UTC); 0 where that is not known.
+    """
 
     rates: dict[str, Quota] = field(default_factory=dict[str, Quota])
     repositories: dict[str, int] = field(default_factory=dict[str, int])
     pages: int = 0
+    seen: int = 0
 
     def copy(self) -> Memory:
         """What is known, for a run to correct. Pages are counted anew."""
@@ -261,8 +270,12 @@ class Hints:
         )
         return nsmallest(most, rates, key=lambda rate: rate.rate)
 
-    def written(self, pages: int | None, repositories: int = 0, rows: int = 0) -> bytes:
-        """The file. `pages` and the other sums are those of this run, None if it did not reach its end."""
+    def written(self, pages: int | None, repositories: int = 0, rows: int = 0, *, today: int | None = None) -> bytes:
+        """The file. `pages` and the other sums are those of this run, None if it did not reach its end.
+
+        Targets that no run has met for `REMEMBERED` days are left out; `today` is the day since 1970.
+        """
+        today = int(time.time() // 86_400) if today is None else today
         if pages is None:
             pages, repositories, rows = self.pages, self._repositories, self._rows_listed
         document = {
@@ -273,9 +286,16 @@ class Hints:
             "pages": pages or 0,
             "repositories": repositories,
             "rows": rows,
-            "targets": {key: asdict(memory) for key, memory in self._known.items()},
+            "targets": {key: asdict(memory) for key, memory in self._remembered(today)},
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    def _remembered(self, today: int) -> Iterator[tuple[str, Memory]]:
+        for key, memory in self._known.items():
+            # A day to come is that of a clock that was wrong.
+            seen = today if key in self._met or not memory.seen else min(memory.seen, today)
+            if today - seen <= REMEMBERED:
+                yield key, replace(memory, seen=seen)
 
     @cache  # noqa: B019 - one for each run
     def _by_account(self) -> dict[str, float]:
@@ -304,4 +324,4 @@ def _key(target: Target) -> str:
 
 def _memory(target: _Target) -> Memory:
     rates = {operation: Quota(rate.rate, rate.burst) for operation, rate in target.rates.items()}
-    return Memory(rates, target.repositories, target.pages)
+    return Memory(rates, target.repositories, target.pages, target.seen)

@@ -16,7 +16,7 @@ from crawler.destination import AlreadyPublished, Learn, Take
 from crawler.errors import Fatal, UsageError
 from crawler.ledger import Ledger, fields
 from crawler.local_files import discard, local_file, told
-from crawler.model import PUBLIC, Account, Outcome, Result, RowKind
+from crawler.model import Account, Outcome, Result, RowKind
 from crawler.runs import layout
 from crawler.runs.attempt import Published, begin, join, living
 from crawler.runs.catalog import Cleaned, clean, newest_unfinished
@@ -127,8 +127,7 @@ class Publication:
 
     def held(self, account: Account) -> Iterable[Held]:
         """See `Destination`."""
-        registry_ids = dict.fromkeys((account.account_id, *account.registries, PUBLIC + account.account_id))
-        return self._journal.held_of(registry_ids)
+        return self._journal.held_of(account.account_id)
 
     @asynccontextmanager
     async def keeping(self) -> AsyncGenerator[Send]:
@@ -159,7 +158,7 @@ class Publication:
         claim, journal = self.claim, self._journal
         path, timeline_path = layout.ledger(claim.run, claim.attempt), layout.timeline(claim.run, claim.attempt)
         async with living(self._store, claim):
-            if self._gathers:
+            if self._gathers or claim.base:  # what others say that they put there, or what somebody may have removed
                 await require_parts(self._store, claim, journal.parts)
             parts = await merged(self._store, journal, self._encoding)
             self._ledger_file.seek(0)

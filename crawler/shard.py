@@ -11,8 +11,9 @@ from crawler.ledger import Totals
 from crawler.model import Account
 from crawler.sinks.parts import Part
 
-#: (registry id, region, repository): a repository, or with None a target with all that is in it.
-Held = tuple[str, str, str | None]
+#: (account id, registry id, region, repository): a repository, or with None a target with all that is in it, as this
+#: account lists it.
+Held = tuple[str, str, str, str | None]
 
 
 @dataclass(frozen=True, slots=True)

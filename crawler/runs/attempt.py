@@ -153,7 +153,7 @@ async def _wait_for_its_end(store: Store, claim: Claim) -> None:
         if sign is not None:
             raise UsageError(
                 f"{store.uri_of(layout.run_folder(claim.run))}: in use: attempt {claim.attempt} is alive on "
-                f"{claim.owner['host']}, process {claim.owner['pid']}: wait for its end, or use another --run-id"
+                f"{claim.owner.get('host')}, process {claim.owner.get('pid')}: wait for it, or use another --run-id"
             )
 
 

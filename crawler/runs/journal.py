@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 
 from crawler.hints import Memory
 from crawler.ledger import line
 from crawler.local_files import unwritable
-from crawler.model import Result
+from crawler.model import Result, Target
 from crawler.runs import layout
 from crawler.runs.attempt import require_ours
 from crawler.runs.documents import Claim, Record
@@ -55,7 +55,6 @@ class Journal:
             where = self._store.uri_of(path)
             found = Record.decode(where, data or b"")
             results = found.results(where)
-            # A registry that two accounts read has two results for each of its units; once held is held.
             keys = [(_key_of(result),) for result in results]
             with _told():
                 self._held.executemany("INSERT OR IGNORE INTO held VALUES (?)", keys)
@@ -65,30 +64,29 @@ class Journal:
             for result in results:
                 await record(result)
 
-    def holds(self, registry_id: str, region: str, repository: str | None) -> bool:
+    def holds(self, target: Target, repository: str | None) -> bool:
         """See `sinks.parts.Journal`."""
         if not self.claim.base:
             return False
-        key = _key(registry_id, region, repository)
+        key = _key(target.account.account_id, target.registry_id, target.region, repository)
         with _told():
             return self._held.execute("SELECT 1 FROM held WHERE unit = ?", (key,)).fetchone() is not None
 
-    def held_of(self, registry_ids: Iterable[str]) -> Iterator[Held]:
-        """What is held of these registries; nothing below a target that is held as a whole."""
+    def held_of(self, account_id: str) -> Iterator[Held]:
+        """What is held of an account; nothing below a target that is held as a whole."""
         if not self.claim.base:
             return
-        for registry_id in registry_ids:
-            first, last = f"{registry_id}/".encode(), f"{registry_id}0".encode()  # the digit that follows the slash
-            whole: set[str] = set()
-            within = "SELECT unit FROM held WHERE unit >= ? AND unit < ? ORDER BY 1"
-            with _told():
-                keys: list[tuple[bytes]] = self._held.execute(within, (first, last)).fetchall()
-            for (key,) in keys:
-                region, _, repository = key[len(first) :].decode("utf-8", "surrogatepass").partition("/")
-                if not repository:  # before its repositories, in the order of keys
-                    whole.add(region)
-                if not repository or region not in whole:
-                    yield registry_id, region, repository or None
+        first, last = f"{account_id} ".encode(), f"{account_id}!".encode()  # what follows the space
+        whole: set[tuple[str, str]] = set()
+        within = "SELECT unit FROM held WHERE unit >= ? AND unit < ? ORDER BY 1"
+        with _told():
+            keys: list[tuple[bytes]] = self._held.execute(within, (first, last)).fetchall()
+        for (key,) in keys:
+            _, registry_id, region, repository = key.decode("utf-8", "surrogatepass").split(" ", 3)
+            if not repository:  # before its repositories, in the order of keys
+                whole.add((registry_id, region))
+            if not repository or (registry_id, region) not in whole:
+                yield account_id, registry_id, region, repository or None
 
     def accept(self, record: str, parts: Sequence[Part]) -> None:
         """Rest on what was committed by somebody else, for this attempt."""
@@ -127,9 +125,9 @@ def _told() -> Generator[None]:
 
 def _key_of(result: Result) -> bytes:
     unit = result.unit
-    return _key(unit.registry_id, unit.region, unit.repository)
+    return _key(unit.account.account_id if unit.account else "", unit.registry_id, unit.region, unit.repository)
 
 
-def _key(registry_id: str | None, region: str | None, repository: str | None) -> bytes:
+def _key(account_id: str, registry_id: str | None, region: str | None, repository: str | None) -> bytes:
     # Bytes: text of SQLite cannot be a lone surrogate.
-    return f"{registry_id}/{region}/{repository or ''}".encode("utf-8", "surrogatepass")
+    return f"{account_id} {registry_id} {region} {repository or ''}".encode("utf-8", "surrogatepass")

@@ -28,7 +28,8 @@ def dead(owner: Mapping[str, str]) -> bool:
     here = ourselves()
     if not owner.get("boot") or any(owner.get(key) != here[key] for key in ("host", "boot", "namespace")):
         return False
-    return _began(int(owner["pid"])) != owner["began"]
+    pid = owner.get("pid", "")
+    return pid.isdecimal() and _began(int(pid)) != owner.get("began")
 
 
 def _read(path: str) -> str:

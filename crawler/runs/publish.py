@@ -25,17 +25,20 @@ logger = logging.getLogger(__name__)
 #: Parts that are smaller are merged, into parts that are not larger.
 SMALL_BYTES, MERGED_BYTES = 64 << 20, 128 << 20
 
+#: Parts merged into one, at most: each is an open file, and some systems allow a process a thousand.
+MERGED_PARTS = 500
+
 
 async def require_parts(store: Store, claim: Claim, parts: Sequence[Part]) -> None:
-    """Raise `Fatal` unless all these parts are there, as long as they should be: others say that they put them."""
+    """Raise `Fatal` unless all these parts are there, as long as they should be: others put them, or long ago."""
     async with aclosing(store.list(layout.data(claim.run, claim.date))) as entries:
         sizes = {entry.path: entry.size async for entry in entries}
     for part in parts:
         if sizes.get(part.path) != part.bytes:
             raise Fatal(
                 "PartMissing",
-                f"{store.uri_of(part.path)}: a worker says that it put it there, with {part.bytes:,} bytes: is "
-                "--output the same place for all machines?",
+                f"{store.uri_of(part.path)}: should be there, with {part.bytes:,} bytes, and is not: was it removed? "
+                "Is --output the same place for all machines? Use another --run-id",
             )
 
 
@@ -48,7 +51,9 @@ async def merged(store: Store, journal: Journal, encoding: Encoding[object]) -> 
     parts = [part for part in journal.parts if part.bytes >= SMALL_BYTES]
     while small:
         group = [small.pop(0)]
-        while small and sum(part.bytes for part in group) + small[0].bytes <= MERGED_BYTES:
+        size = group[0].bytes
+        while small and len(group) < MERGED_PARTS and size + small[0].bytes <= MERGED_BYTES:
+            size += small[0].bytes
             group.append(small.pop(0))
         parts.append(await _merge(store, journal, encoding, group) if len(group) > 1 else group[0])
     return parts

@@ -10,7 +10,7 @@ from typing import Any
 
 from crawler.errors import Fatal, UsageError
 from crawler.ledger import Ledger, parse
-from crawler.model import Result
+from crawler.model import Result, Target
 from crawler.runs import layout
 from crawler.runs.attempt import require_ours
 from crawler.runs.documents import Claim, Record
@@ -37,9 +37,9 @@ class ShardJournal:
         self._nonce = secrets.token_hex(4)
         self._part_numbers = count(1)
 
-    def holds(self, registry_id: str, region: str, repository: str | None) -> bool:
+    def holds(self, target: Target, repository: str | None) -> bool:
         """See `sinks.parts.Journal`."""
-        return (registry_id, region, repository) in self._held
+        return (target.account.account_id, target.registry_id, target.region, repository) in self._held
 
     async def upload(self, file: PartFile) -> Part:
         """See `sinks.parts.Journal`. The name is that of whoever crawls the shard this time."""

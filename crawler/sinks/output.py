@@ -71,6 +71,7 @@ class Output:
             if not _is_open_as(fd, self._partial):
                 raise BlockingIOError
             os.truncate(fd, 0)
+            _keep_to_ourselves(fd)
         except OSError as error:
             os.close(fd)
             if isinstance(error, BlockingIOError):
@@ -154,6 +155,16 @@ class Output:
         if error.errno in (errno.EPIPE, errno.ECONNRESET):
             return ReaderGone("ReaderGone", f"{self.name}: its reader has closed it")
         return Fatal("WriteFailed", f"{self.name}: {error.strerror}; the run is not complete")
+
+
+def _keep_to_ourselves(fd: int) -> None:
+    """A file that was there may be for others to read. Raises `OSError` where it is somebody else's."""
+    if os.fstat(fd).st_mode & 0o077:
+        try:
+            os.fchmod(fd, _MODE)
+        except PermissionError:
+            if os.fstat(fd).st_uid != os.geteuid():  # else a file system that knows no modes
+                raise
 
 
 def _is_open_as(fd: int, path: Path) -> bool:

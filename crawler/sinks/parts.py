@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import anyio
 from anyio import to_thread
 
-from crawler.model import Image, Outcome, Result, Target
+from crawler.model import Account, Image, Outcome, Result, Target
 from crawler.sinks.encoding import Encoding, Origin
 from crawler.sinks.spool import PartFile, Spool
 
@@ -41,8 +41,11 @@ class Part:
 class Journal(Protocol):
     """Where parts go, and what an earlier attempt left."""
 
-    def holds(self, registry_id: str, region: str, repository: str | None) -> bool:
-        """Tell whether a committed part has this repository, or this target (None) with all of its repositories."""
+    def holds(self, target: Target, repository: str | None) -> bool:
+        """Tell whether a committed part has this repository, or this target (None) with all of its repositories.
+
+        As the target's account lists it: another that reads the same registry has filters and rights of its own.
+        """
         ...
 
     async def upload(self, file: PartFile) -> Part:
@@ -98,7 +101,8 @@ class PartSink(Generic[ChunkT]):
         self._journal = journal
         self._waiting: deque[_Whole[ChunkT]] = deque()
         self._waiting_bytes = 0
-        self._broken: set[tuple[str | None, str | None]] = set()
+        # By account as well: each may be denied what the other reads, and has filters of its own.
+        self._broken: set[tuple[Account | None, str | None, str | None]] = set()
         self._some = anyio.Event()
         self._taken = anyio.Event()
         self._closed = False
@@ -108,24 +112,24 @@ class PartSink(Generic[ChunkT]):
 
     def holds(self, target: Target, repository: str | None = None) -> bool:
         """See `Sink`."""
-        return self._journal.holds(target.registry_id, target.region, repository)
+        return self._journal.holds(target, repository)
 
     def repository(self, target: Target, name: str) -> PartRows[ChunkT]:
         """See `Sink`."""
         origin = Origin(target.account.name or None, target.registry_id, target.region, name, datetime.now(UTC))
-        return PartRows(self, origin)
+        return PartRows(self, target, origin)
 
     def target_ended(self, result: Result) -> None:
         """See `Sink`. A target is whole when all of its repositories are."""
-        place = (result.unit.registry_id, result.unit.region)
+        place = (result.unit.account, result.unit.registry_id, result.unit.region)
         whole = place not in self._broken and result.outcome in (Outcome.OK, Outcome.EMPTY, Outcome.REGION_DISABLED)
         self._broken.discard(place)
         if whole:
             self.take(_Whole(result))
 
-    def abandon(self, origin: Origin) -> None:
-        """Note that a repository was not listed to the end."""
-        self._broken.add((origin.registry_id, origin.region))
+    def abandon(self, target: Target) -> None:
+        """Note that one of its repositories was not listed to the end."""
+        self._broken.add((target.account, target.registry_id, target.region))
 
     def take(self, whole: _Whole[ChunkT]) -> None:
         """Queue what is whole. Never waits; `room` is where its sender will."""
@@ -264,10 +268,11 @@ class PartSink(Generic[ChunkT]):
 class PartRows(Generic[ChunkT]):
     """See `Rows`."""
 
-    __slots__ = ("_origin", "_own", "_sink", "_spool")
+    __slots__ = ("_origin", "_own", "_sink", "_spool", "_target")
 
-    def __init__(self, sink: PartSink[ChunkT], origin: Origin) -> None:
+    def __init__(self, sink: PartSink[ChunkT], target: Target, origin: Origin) -> None:
         self._sink = sink
+        self._target = target
         self._origin = origin
         self._spool: Spool[ChunkT] | None = Spool(sink.encoding, origin)
         self._own: list[Part] = []
@@ -282,7 +287,7 @@ class PartRows(Generic[ChunkT]):
         if self._spool is not None:
             self._sink.in_memory -= self._spool.in_memory
             self._spool.close()
-            self._sink.abandon(self._origin)
+            self._sink.abandon(self._target)
 
     async def send(self, images: Sequence[Image]) -> None:
         """See `Rows`."""

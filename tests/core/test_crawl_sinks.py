@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from crawler.crawl import Limits
-from crawler.errors import Denied, KeysUnknown, Transient
+from crawler.errors import Denied, Gone, KeysUnknown, Transient
 from crawler.model import Account
-from tests.fakes import HANG, ListSink, Rehearsal, World, small_tree
+from tests.fakes import HANG, ListSink, Rehearsal, World, place, small_tree
 
 ACCOUNT = Account("1" * 12)
 ID = ACCOUNT.account_id
@@ -67,3 +68,16 @@ def test_a_target_held_has_answered_for_its_account(held: list[tuple[str | None,
     policy = replace(Rehearsal(unknown).policy, attempts=1)
     crawled = Rehearsal(unknown, ListSink(held=held), policy=policy).of(ACCOUNT)
     assert crawled.outcomes()[(ID, "east", None)] == outcome
+
+
+def test_the_ledger_counts_the_rows_that_a_stream_has_whatever_the_outcome() -> None:
+    """A published run has those of OK alone: tests/lake/test_sums.py."""
+    wrong = world()
+    wrong.always(("images", ID, "east", "a", 1), Denied("AccessDeniedException", "no"))
+    wrong.always(("images", ID, "east", "b", 1), Gone("RepositoryNotFoundException", "gone"))
+    wrong.always(("images", ID, "west", "d", 0), Denied("AccessDeniedException", "no"))
+    crawled = Rehearsal(wrong).of(ACCOUNT)
+    rows = Counter(row[:3] for row in crawled.rows.elements())
+    told = {place(line): line["rows"] for line in crawled.lines if line["repositoryName"] is not None}
+    assert told == {(ID, "east", "a"): 1, (ID, "east", "b"): 1, (ID, "east", "c"): 2, (ID, "west", "d"): 0}
+    assert all(rows[unit] == count for unit, count in told.items())

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from crawler.crawl import Crawl, Limits
 from crawler.errors import Gone, Throttled, UsageError
 from crawler.governor import Governor, of_target
-from crawler.hints import LONG, MAX_BYTES, Expected, Hints, Memory, Unfit
+from crawler.hints import LONG, MAX_BYTES, REMEMBERED, Expected, Hints, Memory, Unfit
 from crawler.hints_file import PATIENCE, HintsFile, local_hints
 from crawler.ledger import Ledger
 from crawler.model import Account, Chain, Outcome, Result, RowKind, Split, Target, Unit
@@ -79,6 +79,33 @@ def test_a_target_with_nothing_to_remember_is_forgotten() -> None:
     memory.listed("long", listed(1))
     hints.keep(EAST, memory, whole=True)
     assert json.loads(hints.written(1))["targets"] == {}
+
+
+def test_a_target_that_no_run_meets_is_forgotten_after_a_while() -> None:
+    """As those of an account that has left; otherwise new ones would find no room one day."""
+    west = Target(B, "west", B.account_id)
+    text = learned((EAST, {"long": LONG}), (west, {"long": LONG})).written(1, today=20_000)
+
+    def night(today: int) -> set[str]:
+        nonlocal text
+        hints = Hints.read(text, [ID], "")
+        hints.keep(EAST, hints.of(EAST).copy(), whole=True)
+        text = hints.written(1, today=today)
+        return set(json.loads(text)["targets"])
+
+    both = {f"{ID}/east", f"{B.account_id}/west"}
+    assert night(20_001) == night(20_000 + REMEMBERED) == both
+    assert night(20_001 + REMEMBERED) == {f"{ID}/east"}
+
+
+def test_days_of_older_programs_and_of_wrong_clocks_do_no_harm() -> None:
+    document = json.loads(learned((EAST, {"long": LONG})).written(1, today=20_000))
+    assert document["targets"][f"{ID}/east"]["seen"] == 20_000
+    for seen in (None, 0, 30_000):
+        document["targets"][f"{ID}/east"].pop("seen", None)
+        document["targets"][f"{ID}/east"] |= {"seen": seen} if seen is not None else {}
+        again = Hints.read(json.dumps(document).encode(), [ID], "").written(1, today=20_100)
+        assert json.loads(again)["targets"][f"{ID}/east"]["seen"] == 20_100
 
 
 def test_what_failed_stays_as_it_was_known() -> None:

@@ -55,6 +55,36 @@ def test_a_file_appears_when_it_is_published_and_until_then_the_old_one_stays(fi
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_only_its_owner_may_read_it_also_where_one_was_left_that_others_may(file: Path) -> None:
+    partial(file).touch(mode=0o644)
+    partial(file).chmod(0o644)
+    with Output(str(file)) as output:
+        assert stat.S_IMODE(partial(file).stat().st_mode) == 0o600
+        output.publish()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(("owner", "refused"), [("ours", False), ("another's", True)])
+def test_what_is_left_by_another_and_can_be_read_by_them_is_refused(
+    file: Path, monkeypatch: pytest.MonkeyPatch, owner: str, *, refused: bool
+) -> None:
+    """Ours stays as it is where a file system knows no modes."""
+    partial(file).touch()
+    partial(file).chmod(0o644)
+    uid = os.geteuid() + (owner != "ours")
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+
+    def refuse(_fd: int, _mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    if refused:
+        with pytest.raises(UsageError, match="cannot be written: Operation not permitted"):
+            Output(str(file))
+    else:
+        Output(str(file)).close()
+
+
 def test_only_its_owner_may_read_it(file: Path) -> None:
     with Output(str(file)) as output:
         output.publish()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import pickle
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 
-from crawler.errors import Denied
+from crawler import shard_crawl
+from crawler.errors import Denied, Fatal, UsageError
 from crawler.hints import Hints, Memory
 from crawler.model import Account, Target
 from crawler.pace import Quota
 from crawler.settings import Settings
-from crawler.shard import Shard
+from crawler.shard import Report, Shard
 from crawler.shard_crawl import Assignment, Workplace
 from tests.fakes import World, small_tree
 
@@ -90,3 +93,43 @@ def test_hints_of_a_part_come_back_in_its_place() -> None:
     assert set(json.loads(hints.written(1))["targets"]) == {there, f"{B.account_id}/east"}
     assert hints.learned[here] == Memory(), "to be forgotten, whoever is told"
     assert Hints.of_part(part, hints._rows).of(Target(A, "east", A.account_id)).rates["ListImages"].rate == 20
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Fatal("StoreDenied", "not allowed"), "StoreDenied: not allowed"),
+        (ExceptionGroup("", [Fatal("StoreDenied", "not allowed")]), "StoreDenied: not allowed"),
+        (UsageError("/out: cannot be written"), "WorkerFailed: /out: cannot be written"),
+        (ZeroDivisionError(), None),
+        (ExceptionGroup("", [Fatal("StoreDenied", "not allowed"), ZeroDivisionError()]), None),
+    ],
+    ids=["fatal", "fatal, in a group", "usage", "a bug", "a bug beside"],
+)
+def test_who_crawls_one_shard_alone_returns_what_ends_all_and_raises_bugs(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str | None
+) -> None:
+    there = world()
+    monkeypatch.setattr(shard_crawl.logs, "configure", lambda *_: None)
+    failing: list[Exception] = []
+
+    @asynccontextmanager
+    async def workplace(assignment: Assignment) -> AsyncGenerator[Workplace]:
+        for each in failing:
+            raise each
+        yield Workplace(assignment, there, None)
+
+    monkeypatch.setattr(shard_crawl, "workplace", workplace)
+    assignment = Assignment(Settings(accounts="accounts.yaml"), "r", None, 1, ("text", 0))
+    report = shard_crawl.crawl_alone(assignment, Shard(1, (A,)))
+    assert isinstance(report, Report)
+    assert report.rows
+    report.rows.close()
+    failing.append(error)
+    if told is None:
+        with pytest.raises(type(error)):
+            shard_crawl.crawl_alone(assignment, Shard(1, (A,)))
+    else:
+        failure = shard_crawl.crawl_alone(assignment, Shard(1, (A,)))
+        assert isinstance(failure, Fatal)
+        assert str(failure) == told

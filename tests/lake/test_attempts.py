@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 
 from crawler.errors import Fatal, UsageError
 from crawler.hints import Hints
-from crawler.model import Account, Chain, Outcome, Result, RowKind, Target, Unit
+from crawler.model import PUBLIC, Account, Chain, Outcome, Result, RowKind, Target, Unit
 from crawler.publication import Publication
 from crawler.runs import attempt, layout, owners
 from crawler.runs.attempt import begin, lineage, living
@@ -50,11 +51,30 @@ def whole(name: str, rows: int = 0) -> Result:
     return Result(Unit(Account("1" * 12, "a"), "1" * 12, "east", name), Outcome.OK, chain=Chain(pages=1, items=rows))
 
 
+EAST = Target(Account("1" * 12, "a"), "east", "1" * 12)
 PUBLISHES: dict[str, Any] = {"rows": RowKind.IDS, "publish_partial": False}
 
 
 async def no_tables() -> Sequence[Table]:
     return ()
+
+
+class Whole:
+    """A journal that only notes which units are whole."""
+
+    def __init__(self) -> None:
+        self.units: list[tuple[str | None, str | None]] = []
+
+    def holds(self, target: Target, repository: str | None) -> bool:  # noqa: ARG002
+        return False
+
+    async def upload(self, file: PartFile) -> Part:
+        return Part("part", file.rows, file.size, "")
+
+    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:  # noqa: ARG002
+        self.units += [
+            (result.unit.account.account_id, result.unit.repository) for result in results if result.unit.account
+        ]
 
 
 async def ignore(_: Result) -> None:
@@ -71,8 +91,9 @@ def test_a_later_attempt_fences_the_earlier_one(tmp_path: Path) -> None:
         assert (claim.attempt, list(claim.base)) == (2, first.records)
         second = Journal(store, claim)
         await second.recall(ignore)
-        assert second.holds("1" * 12, "east", "one")
-        assert not second.holds("1" * 12, "east", "two")
+        assert second.holds(EAST, "one")
+        assert not second.holds(EAST, "two")
+        assert not second.holds(replace(EAST, account=Account("2" * 12)), "one"), "who has filters of its own"
         with pytest.raises(Fatal, match="taken over by attempt 2"):
             await first.commit([], [whole("two")])
         # A record that was on its way when the check was made:
@@ -87,13 +108,13 @@ def test_a_later_attempt_fences_the_earlier_one(tmp_path: Path) -> None:
     run(tmp_path, main)
 
 
-def test_a_registry_that_two_accounts_read_is_held_once(tmp_path: Path) -> None:
+def test_a_unit_that_was_committed_twice_is_held_once(tmp_path: Path) -> None:
     async def main(store: Store) -> None:
         first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
         await first.commit([], [whole("one"), whole("one")])
         second = Journal(store, await begin(store, "r", "parquet", SETTINGS))
         await second.recall(ignore)
-        assert second.holds("1" * 12, "east", "one")
+        assert second.holds(EAST, "one")
         first.close()
         second.close()
 
@@ -112,8 +133,8 @@ def test_a_name_that_utf8_cannot_hold_is_committed_recalled_and_held(tmp_path: P
 
         await second.recall(recall)
         assert recalled == ["a\ud800"]
-        assert second.holds("1" * 12, "east", "a\ud800")
-        assert not second.holds("1" * 12, "east", "a\ud801")
+        assert second.holds(EAST, "a\ud800")
+        assert not second.holds(EAST, "a\ud801")
         first.close()
         second.close()
 
@@ -130,6 +151,32 @@ def test_a_local_disk_without_room_for_what_is_held_is_told(tmp_path: Path, monk
         second._held.execute("PRAGMA max_page_count = 3")  # SQLite's own words for a full disk
         with pytest.raises(Fatal, match="/somewhere: database or disk is full: make room there, or set TMPDIR"):
             await second.recall(ignore)
+        first.close()
+        second.close()
+
+    run(tmp_path, main)
+
+
+def test_what_is_held_of_an_account_names_no_repository_of_a_target_that_is_whole(tmp_path: Path) -> None:
+    def unit(account: str, region: str, name: str | None) -> Result:
+        return Result(Unit(Account(account * 12), "1" * 12, region, name), Outcome.EMPTY)
+
+    async def main(store: Store) -> None:
+        first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        assert list(first.held_of("1" * 12)) == []
+        await first.commit([], [unit("1", "east", "a b"), unit("1", "east", None), unit("1", "west", "a b\nc")])
+        await first.commit(
+            [], [unit("2", "east", "d"), Result(Unit(Account("1" * 12), PUBLIC + "1" * 12, "east", "p"), Outcome.EMPTY)]
+        )
+        second = Journal(store, await begin(store, "r", "parquet", SETTINGS))
+        await second.recall(ignore)
+        assert set(second.held_of("1" * 12)) == {
+            ("1" * 12, "1" * 12, "east", None),
+            ("1" * 12, "1" * 12, "west", "a b\nc"),
+            ("1" * 12, PUBLIC + "1" * 12, "east", "p"),
+        }
+        assert set(second.held_of("2" * 12)) == {("2" * 12, "1" * 12, "east", "d")}
+        assert list(second.held_of("1" * 11)) == []
         first.close()
         second.close()
 
@@ -275,6 +322,7 @@ def test_a_process_that_has_ended_is_known_to_have(tmp_path: Path) -> None:
     assert not owners.dead(ours)
     assert not owners.dead({**ours, "host": "elsewhere", "pid": "1"})
     assert owners.dead({**ours, "began": "1"}), "another process has its id by now"
+    assert not owners.dead({**ours, "pid": "none", "began": "1"}), "what is damaged tells nothing"
     done = subprocess.Popen([sys.executable, "-c", ""], cwd=tmp_path)
     done.wait()
     assert owners.dead({**ours, "pid": str(done.pid), "began": "12345"})
@@ -329,13 +377,33 @@ def test_what_is_half_written_in_a_folder_is_hidden_from_those_who_read_folders(
     assert [name for name in seen if not name.startswith(".")] == ["part"]
 
 
+def test_a_target_of_which_a_repository_failed_is_not_whole_whoever_else_reads_the_registry() -> None:
+    """Otherwise a resume would take the repository for listed, and nothing would be said of it at all."""
+    one, other = EAST, replace(EAST, account=Account("2" * 12))
+    journal = Whole()
+
+    async def main() -> None:
+        sink = PartSink(Lines("r", ""), journal)
+        async with sink.running():
+            for target in (one, other):
+                with sink.repository(target, "broken"):
+                    pass
+            for target in (one, other):
+                sink.target_ended(Result(Unit.of(target), Outcome.OK))
+            third = replace(EAST, account=Account("3" * 12))
+            sink.target_ended(Result(Unit.of(third), Outcome.OK))
+
+    anyio.run(main)
+    assert journal.units == [("3" * 12, None)]
+
+
 class FailingJournal:
     """Stores the first part at once, and fails to commit it when the next is there."""
 
     def __init__(self) -> None:
         self.next = anyio.Event()
 
-    def holds(self, registry_id: str, region: str, repository: str | None) -> bool:  # noqa: ARG002
+    def holds(self, target: Target, repository: str | None) -> bool:  # noqa: ARG002
         return False
 
     async def upload(self, file: PartFile) -> Part:

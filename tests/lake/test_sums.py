@@ -25,6 +25,7 @@ from crawler.retry import RetryPolicy
 from crawler.runs import layout
 from crawler.shares import AlreadyCommitted, SharedPublication, shared_publication, status_of
 from crawler.sinks import Sink
+from crawler.sinks.parts import Sizes
 from crawler.timeline import Timeline
 from crawler.wanted import Filter
 from tests.fakes import World, small_tree
@@ -54,14 +55,14 @@ async def crawl(world: World, sink: Sink, ledger: Ledger, *accounts: Account) ->
     await Crawl(world, sink, ledger, limits=Limits(), policy=policy, wanted=Filter()).accounts(accounts)
 
 
-async def run(place: Place, world: World, form: str = "ndjson") -> None:
+async def run(place: Place, world: World, form: str = "ndjson", accounts: tuple[Account, ...] = (A, B)) -> None:
     """One attempt at a run, to its publication."""
     ledger = Ledger()
     async with publication(order(place, form)) as to:
         async with to.keeping() as send, to.taking() as sink:
             ledger.sends = [send]
             await to.recall(ledger.record, Hints().learn)
-            await crawl(world, sink, ledger, A, B)
+            await crawl(world, sink, ledger, *accounts)
         await to.publish(status_of(ledger, frozenset()), ledger, Timeline())
 
 
@@ -105,10 +106,8 @@ def test_rows_of_what_was_not_listed_to_the_end_are_in_the_ledger_alone(local: P
     assert local.rows("r").total() == 4
 
 
-def test_what_a_resume_adds_up_is_the_same(local: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first attempt ends before it publishes, with half of a repository fetched."""
-    there = world()
-    there.will(("images", A.account_id, "east", "a", 1), NO)
+def unpublished(monkeypatch: pytest.MonkeyPatch, place: Place, world: World, *accounts: Account) -> None:
+    """An attempt that ends before it publishes."""
 
     async def fail(*_: object) -> None:
         raise Fatal("StoreFailed", "no room")
@@ -116,7 +115,62 @@ def test_what_a_resume_adds_up_is_the_same(local: Place, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(Publication, "publish", fail)
         with pytest.raises(Fatal):
-            anyio.run(run, local, there)
+            anyio.run(run, place, world, "ndjson", accounts or (A, B))
+
+
+def test_what_one_account_has_listed_of_a_registry_is_not_held_of_another(
+    local: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads the registry of another account may want a part of it; its owner still wants all."""
+    reader = Account(B.account_id, regions=("east",), registries=(A.account_id,), repositories=("a", "e"))
+    there = world()
+    unpublished(monkeypatch, local, there, reader)
+    anyio.run(run, local, there, "ndjson", (A, reader))
+    assert local.rows("r") == there.rows() + Counter(row for row in there.rows() if row[2] == "a")
+    lines = Counter((line["accountId"], line["repositoryName"]) for line in local.ledger("r"))
+    assert lines[A.account_id, "d"] == lines[A.account_id, "a"] == lines[B.account_id, "a"] == 1
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_resume_does_not_publish_a_part_that_is_not_as_it_was(
+    local: Place, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    there = world()
+    there.will(("images", A.account_id, "east", "a", 1), NO)
+    unpublished(monkeypatch, local, there)
+    assert local.folder
+    part = next(iter(sorted((local.folder / "data").rglob("part-*"))))
+    if damage == "gone":
+        part.unlink()
+    else:
+        part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(Fatal, match=f"^PartMissing: {part}: should be there, with"):
+        anyio.run(run, local, there)
+    assert local.manifest("r") is None
+
+
+@pytest.mark.parametrize("most", [2, 3, 500])
+def test_so_many_parts_are_merged_at_a_time_as_files_may_be_open(
+    local: Place, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    there = world()
+    monkeypatch.setattr("crawler.runs.publish.MERGED_PARTS", most)
+    monkeypatch.setattr("crawler.sinks.parts.Sizes", lambda: Sizes(part_units=1))
+    anyio.run(run, local, there)
+    manifest = local.manifest("r")
+    assert manifest
+    records = [json.loads(local.read(name).splitlines()[0]) for name in manifest["records"]]
+    small = sum(len(record["parts"]) for record in records)
+    assert small == 5
+    assert len(manifest["parts"]) == -(-small // most)
+    check(local)
+
+
+def test_what_a_resume_adds_up_is_the_same(local: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt ends before it publishes, with half of a repository fetched."""
+    there = world()
+    there.will(("images", A.account_id, "east", "a", 1), NO)
+    unpublished(monkeypatch, local, there)
     asked = there.calls.copy()
     anyio.run(run, local, there)
     check(local)
@@ -290,7 +344,7 @@ def test_a_share_whose_part_is_gone_publishes_nothing(local: Place) -> None:
         assert local.folder
         (part,) = (local.folder / "data").rglob("part-*")
         part.unlink()
-        with pytest.raises(Fatal, match=f"^PartMissing: {part}: a worker says that it put it there"):
+        with pytest.raises(Fatal, match=f"^PartMissing: {part}: should be there, with"):
             await share_alone(local, there, 2)
 
     anyio.run(main)
