@@ -127,7 +127,7 @@ class Dispatch:
         targets = self._wanted.targets(account, regions)
         held = frozenset(self._held(account))
         # What an earlier attempt holds of the account was an answer to it.
-        answered = any((target.registry_id, target.region, None) in held for target in targets)
+        answered = any((account.account_id, target.registry_id, target.region, None) in held for target in targets)
         self._doubts[account.account_id] = Doubts(regions, targets, answered=answered)
         return [self._piece(account, regions, piece, held) for piece in deal(targets, self._hints, pieces)]
 
@@ -138,7 +138,7 @@ class Dispatch:
         public = any(target.public for target in targets)
         private = {target.region: regions[target.region] for target in targets if not target.public}
         places = {(target.registry_id, target.region) for target in targets}
-        held = frozenset(unit for unit in held if unit[:2] in places)
+        held = frozenset(unit for unit in held if unit[1:3] in places)
         known = self._hints.part_of(targets)
         return Shard(next(self._numbers), (replace(account, public=public),), held, known, private)
 
@@ -220,8 +220,10 @@ class Dispatch:
         """What is known of a shard before anybody has crawled it, and is not held."""
         if shard.regions is None:
             return map(_whole, shard.accounts)
-        targets = map(Unit.of, self._wanted.targets(shard.accounts[0], shard.regions))
-        return (unit for unit in targets if (unit.registry_id, unit.region, None) not in shard.held)
+        (account,) = shard.accounts
+        targets = self._wanted.targets(account, shard.regions)
+        held = {unit[1:3] for unit in shard.held if unit[3] is None}
+        return (Unit.of(target) for target in targets if (target.registry_id, target.region) not in held)
 
 
 def _whole(account: Account) -> Unit:
