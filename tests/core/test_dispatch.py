@@ -17,7 +17,7 @@ from crawler.engines.dispatch import LOSSES, Dispatch
 from crawler.errors import Denied, Fatal
 from crawler.hints import LONG, Hints, Memory
 from crawler.ledger import Ledger
-from crawler.model import Account, Identity, Organization, RowKind
+from crawler.model import Account, Identity, Organization, RowKind, Target
 from crawler.settings import Settings
 from crawler.shard import Report, Shard
 from crawler.shard_crawl import Assignment, Workplace
@@ -223,3 +223,13 @@ def test_a_listing_is_cut_as_it_comes() -> None:
             return [len(group.accounts) async for group in groups]
 
     assert anyio.run(main) == [1] * len(ACCOUNTS)
+
+
+def test_a_piece_of_an_account_is_told_what_is_held_of_its_own_regions() -> None:
+    account = ACCOUNTS[0]
+    run = Run(world(account))
+    targets = [Target(account, region, account.account_id) for region in ("east", "west")]
+    held = frozenset((account.account_id, account.account_id, region, None) for region in ("east", "south"))
+    piece = run.dispatch._piece(account, {"east": True, "west": True}, targets, held)
+    assert piece.held == {(account.account_id, account.account_id, "east", None)}
+    assert [unit.region for unit in run.dispatch._units(piece)] == ["west"]
