@@ -18,6 +18,7 @@ from crawler.rows import from_json, to_line
 from crawler.runs.layout import VERSION
 from crawler.sinks.parts import Part
 from crawler.timeline import Timeline
+from crawler.wording import counted
 
 T = TypeVar("T")
 
@@ -164,7 +165,8 @@ class Record:
             raise UsageError(f"{where}: is damaged in a line ({error}): use another --run-id") from error
         said = sum(result.chain.items for result in results if result.unit.repository is not None)
         if (held := sum(part.rows for part in self.parts)) != said:
-            raise UsageError(f"{where}: is damaged: its parts hold {held} rows, its lines {said}: use another --run-id")
+            found = f"{counted(held, 'row')} in its parts, {said:,} in its lines"
+            raise UsageError(f"{where}: is damaged: {found}: use another --run-id")
         return results
 
 

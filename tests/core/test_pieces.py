@@ -201,12 +201,15 @@ def test_what_is_held_decides_what_keys_that_are_not_known_mean() -> None:
     for region in REGIONS[1:]:
         world.always(("repositories", WIDE.account_id, region, 0), KeysUnknown("AuthFailure", ""))
     run = Run(world, workers=2)
-    run.dispatch._held = lambda _: [(WIDE.account_id, REGIONS[1], None), (WIDE.account_id, REGIONS[2], "a")]
+    run.dispatch._held = lambda _: [
+        (WIDE.account_id, WIDE.account_id, REGIONS[1], None),
+        (WIDE.account_id, WIDE.account_id, REGIONS[2], "a"),
+    ]
     run.crawl(WIDE)
     assert [sorted(shard.held, key=str) for shard in run.crew.given] == [
         [],
-        [(WIDE.account_id, REGIONS[1], None)],
-        [(WIDE.account_id, REGIONS[2], "a")],
+        [(WIDE.account_id, WIDE.account_id, REGIONS[1], None)],
+        [(WIDE.account_id, WIDE.account_id, REGIONS[2], "a")],
         [],
     ]
     assert {line["outcome"] for line in run.lines} == {"REGION_DISABLED"}
