@@ -23,7 +23,7 @@ from crawler.sinks.row_groups import Merged, footer, row_groups
 _ROW_GROUP = 1 << 17
 
 #: Rows of a group that readers like well enough.
-_LARGE = _ROW_GROUP // 2
+_LARGE = _ROW_GROUP // 8
 
 _M_MMAP_THRESHOLD = -3
 
