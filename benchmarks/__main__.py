@@ -53,6 +53,8 @@ def main(
     if SERVER == CLIENT and not quick:
         say("Two cores are needed, one for the emulator and one for the client, and a Linux that lets us choose them.")
         return 2
+    # As what is installed runs, ours and theirs: from the second time on nothing is compiled.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     names = _ALL if name == "all" else (name,)
     # Figures that the emulator may have limited are shown, and kept nowhere.
     refused = False

@@ -158,8 +158,12 @@ class Processes:
         """Have one process at work, and another one once it was killed."""
         while True:
             ours, theirs = socket.socketpair()
-            with theirs:
-                process = await _started(theirs)
+            try:
+                with theirs:
+                    process = await _started(theirs)
+            except BaseException:  # cancelled, too: a channel, which would close it, is only made of what has started
+                ours.close()
+                raise
             worker = _Worker(f"{name} (process {process.pid})", await Channel.open(ours))
             try:
                 await self._serve(worker)
@@ -172,7 +176,7 @@ class Processes:
                 worker.abandon()
             if process.returncode is None or process.returncode >= 0:
                 raise Fatal("WorkerEnded", f"worker {worker.name} ended by itself, with exit code {process.returncode}")
-            logger.warning("worker %s was killed by %s", worker.name, Signals(-process.returncode).name)
+            logger.warning("worker %s was killed by %s", worker.name, _signal(-process.returncode))
 
     async def _serve(self, worker: _Worker) -> None:
         try:
@@ -185,6 +189,13 @@ class Processes:
         self._hired.remove(worker)
         if not self._hired:
             self._somebody = anyio.Event()
+
+
+def _signal(number: int) -> str:
+    try:
+        return Signals(number).name
+    except ValueError:  # the real-time ones between the first and the last have no name
+        return f"signal {number}"
 
 
 async def _started(end: socket.socket) -> Process:
