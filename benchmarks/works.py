@@ -101,11 +101,11 @@ def works(*, quick: bool) -> dict[str, Work]:
     if quick:
         pages, small, wide = (3, 2_000), (30, 10), (3, 4)
         million, ten_million, later, many = (3, 2_000), (3, 4_000), (3, 4_020), (6, 10)
-        throttled, burst, several, resumed = (30,), 20.0, (2, 2_000, 6), (30, 200)
+        throttled, burst, several, resumed, longer = (30,), 20.0, (2, 2_000, 6), (30, 200), (40, 200)
     else:
         pages, small, wide = (100, 20_000), (20_000, 10), (300, 34)
         million, ten_million, later, many = (100, 10_000), (100, 100_000), (100, 100_500), (3_000, 34)
-        throttled, burst, several, resumed = (400,), 40.0, (5, 20_000, 40), (2_000, 10_000)
+        throttled, burst, several, resumed, longer = (400,), 40.0, (5, 20_000, 40), (2_000, 10_000), (4_000, 10_000)
     made = (
         Work("pages", "rows", *pages),
         Work("small", "requests", *small),
@@ -115,6 +115,7 @@ def works(*, quick: bool) -> dict[str, Work]:
         Work("memory-10m", "rows", *ten_million),
         Work("later-10m", "rows", *later),
         Work("resumed", "rows", *resumed),
+        Work("resumed-longer", "rows", *longer),
         Work("workers", "rows", *several, filled=0.5),
         Work("memory-targets", "targets", 2, 10, *many, filled=0.1, tls=True),
     )

@@ -6,30 +6,35 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html, a
 
 from __future__ import annotations
 
+import io
 import os
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self, TypedDict
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 import anyio
 import obstore
 from anyio import to_thread
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, S3Store
+from obstore.store import LocalStore
 
+from crawler.bucket import Bucket
 from crawler.errors import Fatal, UsageError
-from crawler.local_files import told
+from crawler.local_files import discard, local_file, told
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore
+    from obstore.store import ObjectStore
 
 #: Bytes of one request of an upload, and how many at a time: their product is held in memory.
 _CHUNK_BYTES, _CHUNKS_AT_ONCE = 8 << 20, 3
+
+#: Bytes that are read at a time, where a file is read in little pieces.
+_READ_BYTES = 1 << 16
 
 #: Files name internal systems: theirs is nobody's business but the owner's.
 _UMASK = 0o077
@@ -51,26 +56,6 @@ class Exists(Exception):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.path = path
-
-
-class Credential(TypedDict):
-    """Keys as obstore wants them; asked for again when `expires_at` is near."""
-
-    access_key_id: str
-    secret_access_key: str
-    token: str | None
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """How to reach a bucket. `credentials` are the keys of the moment."""
-
-    name: str
-    region: str
-    endpoint: str
-    credentials: Callable[[], Awaitable[Credential]] = field(repr=False)
-    ca_bundle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +103,7 @@ class Store:
     @classmethod
     def s3(cls, bucket: Bucket, prefix: str) -> Self:
         """What lies under a prefix of a bucket. Asks nothing yet."""
-        # Path style: with the endpoint that botocore names, it is right in every partition and on every other server.
-        backing = S3Store(
-            bucket.name,
-            prefix=prefix or None,
-            region=bucket.region,
-            endpoint=bucket.endpoint,
-            virtual_hosted_style_request=False,
-            conditional_put="etag",
-            credential_provider=_provider(bucket.credentials),
-            client_options=_client_options(bucket),
-        )
-        return cls(f"s3://{bucket.name}/{prefix}", backing)
+        return cls(f"s3://{bucket.name}/{prefix}", bucket.under(prefix))
 
     @property
     def folder(self) -> Path | None:
@@ -218,6 +192,21 @@ class Store:
         except FileNotFoundError:
             raise Fatal("StoreFailed", f"{self.uri_of(path)}: is named by this run, and is not there") from None
 
+    async def opened(self, path: str) -> IO[bytes]:
+        """A file that must be there, at its beginning: the one in the folder, or else a copy. Close with `discard`."""
+        if self._folder:
+            with _told(self.uri_of(path)):
+                return io.BufferedReader(_Stored(self._folder / path, self.uri_of(path)), _READ_BYTES)
+        file = local_file()
+        try:
+            await self.fetch(path, file)
+            with told():
+                file.seek(0)
+        except BaseException:
+            discard(file)
+            raise
+        return file
+
     async def exists(self, path: str) -> bool:
         """Tell whether there is such a file."""
         try:
@@ -267,18 +256,16 @@ class Store:
                 yield path
 
 
-def _provider(credentials: Callable[[], Awaitable[Credential]]) -> Any:  # noqa: ANN401  obstore types it by a protocol that is not importable at run time
-    async def provide() -> Credential:
-        return await credentials()
+class _Stored(io.FileIO):
+    """A file of the store that is read where it lies: its failures are the store's, whoever reads."""
 
-    return provide
+    def __init__(self, path: Path, uri: str) -> None:
+        super().__init__(path)
+        self._uri = uri
 
-
-def _client_options(bucket: Bucket) -> ClientConfig:
-    options: ClientConfig = {"allow_http": bucket.endpoint.startswith("http://"), "timeout": timedelta(minutes=5)}
-    if bucket.ca_bundle:
-        options["root_certificate"] = Path(bucket.ca_bundle).read_bytes()
-    return options
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  (any buffer)
+        with _told(self._uri):
+            return cast("int", super().readinto(buffer))
 
 
 def _sync(names: Sequence[Path]) -> None:

@@ -16,9 +16,9 @@ from crawler.aws.hosts import check_host
 from crawler.aws.http import Pool, route
 from crawler.aws.keys import ProfileKeys
 from crawler.aws.session import Sessions
+from crawler.bucket import Bucket, Credential
 from crawler.errors import CrawlError, Fatal, UsageError
 from crawler.retry import RetryPolicy, persist
-from crawler.store import Bucket, Credential
 
 #: Seconds after which obstore asks for the keys again. botocore renews them long before their end.
 _FRESH = timedelta(minutes=10)

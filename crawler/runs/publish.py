@@ -10,7 +10,7 @@ from typing import IO
 from anyio import to_thread
 
 from crawler.errors import Fatal
-from crawler.local_files import discard, local_file, told
+from crawler.local_files import discard
 from crawler.runs import layout
 from crawler.runs.attempt import read_manifest, require_ours
 from crawler.runs.documents import Claim, Manifest
@@ -63,12 +63,9 @@ async def _merge(store: Store, journal: Journal, encoding: Encoding[object], gro
     with ExitStack() as files:
         sources: list[IO[bytes]] = []
         for part in group:
-            source = local_file()
+            source = await store.opened(part.path)
             files.callback(discard, source)
             sources.append(source)
-            await store.fetch(part.path, source)
-            with told():
-                source.seek(0)
         file = files.enter_context(PartFile(encoding.suffix))
         file.rows = sum(part.rows for part in group)
         await to_thread.run_sync(file.merge, encoding, sources)

@@ -18,6 +18,7 @@ from typing import IO, Any
 import anyio
 import obstore
 import pytest
+from obstore.store import LocalStore
 
 from crawler.errors import Fatal, UsageError
 from crawler.hints import Hints
@@ -524,24 +525,27 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
     run(tmp_path, main)
 
 
+@pytest.mark.parametrize("full", ["crawler.sinks.spool.local_file", "crawler.store.local_file"])
 def test_small_parts_that_find_no_room_to_be_merged_in_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a file still gathers is written when it is closed, and must not fail there in another way."""
-    monkeypatch.setattr("crawler.runs.publish.local_file", partial(Path("/dev/full").open, "r+b"))
 
-    async def main(store: Store) -> None:
+    async def main() -> None:
+        # As in a bucket, whose parts are copied first.
+        store = Store("s3://bucket/", LocalStore(prefix=tmp_path / "out", mkdir=True))
         journal = Journal(store, await begin(store, "r", "ndjson", SETTINGS))
         for _ in range(2):
             with PartFile(".ndjson") as file:
                 file.raw().write(b"1\n")
                 file.rows = 1
                 journal.parts.append(await journal.upload(file))
+        monkeypatch.setattr(full, partial(Path("/dev/full").open, "r+b"))
         with pytest.raises(Fatal, match="No space left on device: make room there"):
             await merged(store, journal, encoding_of("ndjson", "r", RowKind.IDS))
         journal.close()
 
-    run(tmp_path, main)
+    anyio.run(main)
 
 
 def test_clean_leaves_alone_what_is_not_ours(tmp_path: Path) -> None:

@@ -52,6 +52,31 @@ def test_a_part_that_is_not_there_is(tmp_path: Path) -> None:
     run(tmp_path, main)
 
 
+def test_a_part_of_a_folder_is_read_where_it_lies(tmp_path: Path) -> None:
+    async def main(store: Store) -> None:
+        await store.put("part", b"rows" * 100_000)
+        with await store.opened("part") as file:
+            assert Path(file.name) == (tmp_path / "out" / "part")
+            assert file.read() == b"rows" * 100_000
+        with pytest.raises(Fatal, match="No such file") as missing:
+            await store.opened("none")
+        assert missing.value.code == "StoreFailed"
+
+    run(tmp_path, main)
+
+
+def test_a_disk_that_cannot_be_read_is_the_stores_fault() -> None:
+    """The first page of memory is nobody's: Linux answers EIO, as a broken disk does."""
+
+    async def main() -> None:
+        with await Store.existing("/proc/self").opened("mem") as file:
+            with pytest.raises(Fatal, match="Input/output error") as failure:
+                file.read(10)
+            assert failure.value.code == "StoreFailed"
+
+    anyio.run(main)
+
+
 def test_no_more_is_read_than_was_asked_for(tmp_path: Path) -> None:
     async def main(store: Store) -> None:
         for size in (0, 9, 10, 11, 5000):
