@@ -1,5 +1,6 @@
 """`python -m crawler`, and the `crawler` command."""
 
+import gc
 import sys
 
 from crawler import __version__
@@ -11,6 +12,9 @@ def main() -> None:
         # Scripts ask for it before each run, and it needs nothing of all that is imported below.
         sys.stdout.write(f"{__version__}\n")
         return
+    # What is imported stays, and a page is a thousand dictionaries that die young and in no cycle: both would have the
+    # collector look at everything again and again, and find nothing.
+    gc.set_threshold(100_000)
     try:
         from crawler.cli import main as run  # noqa: PLC0415  (see above)
     except ModuleNotFoundError as missing:

@@ -69,9 +69,7 @@ def start(settings: Settings) -> int:
         main = partial(
             run, settings, file, place, ledger_file, report_file, hints=hints_of(settings, everything), shown=shown
         )
-        # A page is a thousand dictionaries that die young and in no cycle: the collector need not look at each page.
-        gc.freeze()
-        gc.set_threshold(100_000)
+        gc.freeze()  # what was imported
         return anyio.run(main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
 
 

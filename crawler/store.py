@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Seque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, cast
@@ -124,7 +125,7 @@ class Store:
             try:
                 with _told(self.uri_of(path), AlreadyExistsError):
                     if self._folder:
-                        await self._write_local(self._folder, path, data, overwrite=False)
+                        await to_thread.run_sync(partial(self._write_local, self._folder, path, data, overwrite=False))
                     else:
                         await obstore.put_async(self._backing, path, data, mode="create")
             except AlreadyExistsError:
@@ -137,21 +138,22 @@ class Store:
             return
         raise Fatal("StoreFailed", f"{self.uri_of(path)}: is refused as if it were there, and is not")
 
-    async def _write_local(self, top: Path, path: str, file: IO[bytes] | bytes, *, overwrite: bool) -> None:
+    def _write_local(self, top: Path, path: str, file: IO[bytes] | bytes, *, overwrite: bool) -> None:
         # Not obstore's own put: that syncs nothing, so that after a power failure the file might be there, empty; and a
         # process that is killed leaves NAME#1 behind, in which Hive and Spark would find half a file to read.
+        # All in one thread: each return to an event loop that is busy with pages takes as long as a page.
         folder, slash, name = path.rpartition("/")
         new = f"{folder}{slash}.{name}.new-{os.urandom(4).hex()}"
-        await obstore.put_async(self._backing, new, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
-        await to_thread.run_sync(_sync, [top / new])
+        obstore.put(self._backing, new, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
+        _sync([top / new])
         try:
-            await obstore.rename_async(self._backing, new, path, overwrite=overwrite)
+            obstore.rename(self._backing, new, path, overwrite=overwrite)
         except AlreadyExistsError:
-            await obstore.delete_async(self._backing, new)
+            obstore.delete(self._backing, new)
             raise
         # A new folder is a name in its parent's.
         parents = (top / path).parents
-        await to_thread.run_sync(_sync, parents[: parents.index(top) + 1])
+        _sync(parents[: parents.index(top) + 1])
 
     async def refuses_to_replace(self, path: str) -> bool:
         """Tell whether creating this file, which exists, is refused, as all that is exact here rests on."""
@@ -166,7 +168,7 @@ class Store:
         """Write a file whole, replacing what was there. A large one is an upload of several requests on S3."""
         with _told(self.uri_of(path)):
             if self._folder:
-                await self._write_local(self._folder, path, file, overwrite=True)
+                await to_thread.run_sync(partial(self._write_local, self._folder, path, file, overwrite=True))
                 return
             await obstore.put_async(self._backing, path, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
 

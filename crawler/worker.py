@@ -30,7 +30,6 @@ def serve(descriptor: int) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with unblocked():
         gc.freeze()
-        gc.set_threshold(100_000)
         return anyio.run(_serve, descriptor, backend_options={"use_uvloop": find_spec("uvloop") is not None})
 
 

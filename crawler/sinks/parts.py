@@ -2,7 +2,7 @@
 
 The rows of a repository gather apart, in memory or, when that is full, in a local file, until it has been listed to the
 end. Then they join the part that is being written. A part ends when it is full; or earlier, when it holds the work of
-some hundredths of the run so far: that is what a crash may cost. A repository that makes parts by itself gets its own.
+a hundredth of the run so far: that is what a crash may cost. A repository that makes parts by itself gets its own.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Sizes:
     memory: int = 32 << 20
     waiting: int = 12 << 20
     part_units: int = 50_000
-    share: float = 0.02
+    share: float = 0.01
     seconds: float = 0.5
 
 

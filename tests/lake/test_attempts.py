@@ -260,16 +260,16 @@ def test_one_that_is_silent_is_taken_over(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_store_that_ignores_conditions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put, rename = obstore.put_async, obstore.rename_async
+    put, rename = obstore.put_async, obstore.rename
 
     async def put_anyway(*args: Any, mode: str | None = None, **more: Any) -> Any:  # noqa: ARG001
         return await put(*args, **more)
 
-    async def rename_anyway(*args: Any, overwrite: bool = True) -> None:  # noqa: ARG001
-        await rename(*args)
+    def rename_anyway(*args: Any, overwrite: bool = True) -> None:  # noqa: ARG001
+        rename(*args)
 
     monkeypatch.setattr(obstore, "put_async", put_anyway)
-    monkeypatch.setattr(obstore, "rename_async", rename_anyway)
+    monkeypatch.setattr(obstore, "rename", rename_anyway)
 
     async def main(store: Store) -> None:
         with pytest.raises(UsageError, match="ignores If-None-Match"):
@@ -360,13 +360,13 @@ def test_what_is_half_written_in_a_folder_is_hidden_from_those_who_read_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    real = obstore.rename_async
+    real = obstore.rename
 
-    async def rename_async(*args: Any, **kwargs: Any) -> None:
+    def rename(*args: Any, **kwargs: Any) -> None:
         seen.extend(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
-        await real(*args, **kwargs)
+        real(*args, **kwargs)
 
-    monkeypatch.setattr(obstore, "rename_async", rename_async)
+    monkeypatch.setattr(obstore, "rename", rename)
 
     async def main(store: Store) -> None:
         await store.put("data/part", b"rows")

@@ -116,13 +116,13 @@ def test_hints_that_no_crawl_has_written_are_neither_taken_in_nor_replaced(
 def test_a_folder_that_vanishes_under_a_write_is_told_and_no_missing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put = obstore.put_async
+    put = obstore.put
 
-    async def put_into_nothing(*args: Any, **more: Any) -> None:
-        await put(*args, **more)
+    def put_into_nothing(*args: Any, **more: Any) -> None:
+        put(*args, **more)
         rmtree(tmp_path / "out")
 
-    monkeypatch.setattr(obstore, "put_async", put_into_nothing)
+    monkeypatch.setattr(obstore, "put", put_into_nothing)
 
     async def main(store: Store) -> None:
         for write in (store.put, store.create):
@@ -135,10 +135,10 @@ def test_a_folder_that_vanishes_under_a_write_is_told_and_no_missing_file(
 def test_a_conflict_that_nobody_asked_about_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server may answer 409 to a write without any condition."""
 
-    async def refuse(*_: Any, **__: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise AlreadyExistsError("409 Conflict")
 
-    monkeypatch.setattr(obstore, "put_async", refuse)
+    monkeypatch.setattr(obstore, "put", refuse)
 
     async def main(store: Store) -> None:
         with pytest.raises(Fatal, match="out/data/part: 409 Conflict"):
@@ -153,15 +153,15 @@ def test_what_is_undecided_is_asked_again_and_nobody_elses(
 ) -> None:
     """S3 answers 409 while it decides between two; then nothing is there yet, and the name is not taken."""
     monkeypatch.setattr(store_module, "_UNDECIDED", 0.0)
-    put, left = obstore.put_async, [conflicts]
+    put, left = obstore.put, [conflicts]
 
-    async def undecided(*args: Any, **more: Any) -> None:
+    def undecided(*args: Any, **more: Any) -> None:
         left[0] -= 1
         if left[0] >= 0:
             raise AlreadyExistsError("ConditionalRequestConflict")
-        await put(*args, **more)
+        put(*args, **more)
 
-    monkeypatch.setattr(obstore, "put_async", undecided)
+    monkeypatch.setattr(obstore, "put", undecided)
 
     async def main(store: Store) -> None:
         if conflicts > 10:

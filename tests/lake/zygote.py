@@ -21,7 +21,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -34,7 +35,9 @@ import crawler.tables.delta
 from crawler import cli
 from crawler.sinks import parts
 
-_WRITES = ("put_async", "rename_async", "delete_async")
+#: What changes a store: a folder by the first ones, on a thread, and a bucket by the others.
+_WRITES = ("put", "rename", "delete")
+_ASYNC_WRITES = ("put_async", "delete_async")
 
 
 def _die() -> None:
@@ -42,17 +45,32 @@ def _die() -> None:
     threading.Event().wait()
 
 
-def _deadly(write: Callable[..., Awaitable[Any]], countdown: list[int]) -> Callable[..., Awaitable[Any]]:
-    async def counted(*args: Any, **kwargs: Any) -> Any:
-        countdown[0] -= 2
-        left = countdown[0]  # others may write meanwhile
-        if left == -1:
+@contextmanager
+def _counted(countdown: list[int]) -> Generator[None]:
+    """Die before or after the body, if it is its turn."""
+    countdown[0] -= 2
+    left = countdown[0]  # others may write meanwhile
+    if left == -1:
+        _die()
+    try:
+        yield
+    finally:  # also where it was refused, as the probe is that every attempt makes
+        if left == 0:
             _die()
-        try:
+
+
+def _deadly(write: Callable[..., Any], countdown: list[int]) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        with _counted(countdown):
+            return write(*args, **kwargs)
+
+    return counted
+
+
+def _deadly_async(write: Callable[..., Awaitable[Any]], countdown: list[int]) -> Callable[..., Awaitable[Any]]:
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        with _counted(countdown):
             return await write(*args, **kwargs)
-        finally:  # also where it was refused, as the probe is that every attempt makes
-            if left == 0:
-                _die()
 
     return counted
 
@@ -71,6 +89,8 @@ def _be_the_program(order: dict[str, Any]) -> None:
         countdown = [at]
         for name in _WRITES:
             setattr(obstore, name, _deadly(getattr(obstore, name), countdown))
+        for name in _ASYNC_WRITES:
+            setattr(obstore, name, _deadly_async(getattr(obstore, name), countdown))
     if fault := order.get("fault"):
         operation, at, error, ever = fault
         tempfile.gettempdir()  # it tries some folders, and writes into each
