@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 
-class _Paced:
+
+class _Paced(ABC):
     """A token bucket that is filled at `rate`, as the laws change it; unlimited before the first refusal."""
 
     def __init__(self) -> None:
@@ -41,13 +43,13 @@ class _Paced:
             self.epoch += 1
             self.shrink(now)
 
+    @abstractmethod
     def grow(self, now: float) -> None:
         """Set the rate, since nothing was refused up to now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shrink(self, now: float) -> None:
         """Set the rate, since something was refused."""
-        raise NotImplementedError
 
 
 class Aimd(_Paced):

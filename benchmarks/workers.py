@@ -9,6 +9,7 @@ busiest process, which is what is left of it where each has a core of its own.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -17,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from benchmarks.clients import CRAWLER
@@ -28,6 +30,7 @@ from benchmarks.works import Work
 _AT_LEAST, _OVERHEAD_AT_MOST = 1.6, 0.05
 _ANY_CORE = -1
 _LOOK_EVERY = 0.02
+_FORMS = {"to the null device": (), "published": ("--format", "parquet")}
 _ENGINES = {"in this process": (), "--workers 1": ("--workers", "1"), "--workers 2": ("--workers", "2")}
 
 
@@ -53,8 +56,8 @@ class _Samples:
 
 
 def measure(work: Work, rounds: int, say: Callable[[str], None], *, quick: bool) -> tuple[str, dict[str, Any]]:
-    """The table, and its figures. Every row is checked first. Raises `Failed`."""
-    samples = {name: _Samples() for name in _ENGINES}
+    """The tables, and their figures. Every row is checked first. Raises `Failed`."""
+    samples = {form: {name: _Samples() for name in _ENGINES} for form in _FORMS}
     with serving(work, quick=quick) as server:
         whole, none = server.folder / "accounts.yaml", server.folder / "none.yaml"
         whole.write_text(work.accounts_yaml())
@@ -62,16 +65,33 @@ def measure(work: Work, rounds: int, say: Callable[[str], None], *, quick: bool)
         rows = _check(work, server, whole)
         for number in range(1, rounds + 1):
             say(f"workers: round {number} of {rounds}")
-            for name, options in _ENGINES.items():
-                samples[name].startup.append(_run(none, options, server))
-                before = server.cpu()
-                samples[name].whole.append(_run(whole, options, server))
-                samples[name].served.append(server.cpu() - before)
-    return _told(work, rows, samples)
+            for form, output in _FORMS.items():
+                for name, options in _ENGINES.items():
+                    sample = samples[form][name]
+                    sample.startup.append(_run(none, (*options, *output), server))
+                    before = server.cpu()
+                    sample.whole.append(_run(whole, (*options, *output), server, rows))
+                    sample.served.append(server.cpu() - before)
+    told = [_told(work, form, rows, samples[form]) for form in _FORMS]
+    figures = {"work": work.title, "rows": rows} | {
+        form: figures for form, (_, figures) in zip(_FORMS, told, strict=True)
+    }
+    return "\n".join(text for text, _ in told), {"workers": figures}
 
 
-def _run(accounts: Path, options: tuple[str, ...], server: Server) -> _Cost:
-    command = [*CRAWLER.on(accounts), *options]
+def _run(accounts: Path, options: tuple[str, ...], server: Server, rows: int = 0) -> _Cost:
+    """A crawl; a published one in a folder of its own, which has so many rows then."""
+    if "--format" not in options:
+        return _crawl([*CRAWLER.on(accounts), *options], server)
+    with TemporaryDirectory() as folder:
+        cost = _crawl([*CRAWLER.on(accounts), *options, "--output", f"{folder}/", "--run-id", "r"], server)
+        found = json.loads(Path(folder, "runs", "r", "manifest.json").read_bytes())["rows"]
+    if found != rows:
+        raise Failed(f"{' '.join(options)} published {found:,} rows, and the estate has {rows:,}")
+    return cost
+
+
+def _crawl(command: list[str], server: Server) -> _Cost:
     started, busy = time.perf_counter(), dict[int, float]()
     with subprocess.Popen(command, env=server.env, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
@@ -111,7 +131,7 @@ def _check(work: Work, server: Server, accounts: Path) -> int:
     return truth[0]
 
 
-def _told(work: Work, rows: int, samples: dict[str, _Samples]) -> tuple[str, dict[str, Any]]:
+def _told(work: Work, form: str, rows: int, samples: dict[str, _Samples]) -> tuple[str, dict[str, Any]]:
     none, one, two = samples.values()
     cells = [
         [
@@ -126,9 +146,9 @@ def _told(work: Work, rows: int, samples: dict[str, _Samples]) -> tuple[str, dic
         for name, each in samples.items()
     ]
     headings = ["rows/s", "wall s", "CPU s", "busiest process, CPU s", "emulator, CPU s", "start-up s"]
-    text = table([work.title, *headings], cells)
+    text = table([f"{work.title}, {form}", *headings], cells)
     text += f"\n{rows:,} rows: 0 lost, 0 repeated. Wall and CPU are less start-up.\n\n"
-    figures: dict[str, Any] = {"work": work.title, "rows": rows}
+    figures: dict[str, Any] = {}
     for name, told in (("wall", "by wall clock"), ("busiest", "by CPU of the busiest process")):
         times, overhead = one.of(name) / two.of(name), one.of(name) / none.of(name) - 1
         text += (
@@ -137,7 +157,7 @@ def _told(work: Work, rows: int, samples: dict[str, _Samples]) -> tuple[str, dic
             f"at most {_OVERHEAD_AT_MOST:.0%}\n"
         )
         figures[name] = {"two_times_one": round(times, 3), "overhead_of_one": round(overhead, 4)}
-    return text, {"workers": figures}
+    return text, figures
 
 
 def _met(reached: bool) -> str:  # noqa: FBT001
