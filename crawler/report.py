@@ -118,7 +118,7 @@ class Terminal(Console):
     """
 
     def __init__(self, file: IO[str] | None = None) -> None:
-        super().__init__(file=file, stderr=True)
+        super().__init__(file=file, stderr=True, emoji=False)  # an account may be named :rocket:
 
     def on_broken_pipe(self) -> None:
         """See `Console`."""

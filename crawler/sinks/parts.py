@@ -61,7 +61,8 @@ class Journal(Protocol):
 class Sizes:
     """Bytes of a part, of chunks in memory, of chunks waiting to be written; and the pace of checkpoints.
 
-    A part also ends with `part_units` units, and when its first is older than `share` of the run, or `seconds`.
+    A part also ends with `part_units` units; and when its first is older than `share` of the run, or `seconds`, unless
+    the one before it is still being committed: a store that is slow gets larger parts, and holds nobody up.
     """
 
     part: int = 64 << 20
@@ -69,7 +70,7 @@ class Sizes:
     waiting: int = 12 << 20
     part_units: int = 50_000
     share: float = 0.01
-    seconds: float = 0.5
+    seconds: float = 0.25
 
 
 @dataclass(slots=True)
@@ -109,6 +110,7 @@ class PartSink(Generic[ChunkT]):
         self._started = 0.0
         self._own = anyio.Semaphore(1)
         self._batch: _Batch | None = None
+        self._committing = False
 
     def holds(self, target: Target, repository: str | None = None) -> bool:
         """See `Sink`."""
@@ -248,7 +250,7 @@ class PartSink(Generic[ChunkT]):
         return batch.file.size >= self.sizes.part or len(batch.results) >= self.sizes.part_units
 
     def _until_due(self) -> float:
-        if self._batch is None:
+        if self._batch is None or self._committing:
             return float("inf")
         now = anyio.current_time()
         patience = max(self.sizes.seconds, self.sizes.share * (now - self._started))
@@ -260,9 +262,12 @@ class PartSink(Generic[ChunkT]):
     async def _commit(self, batches: Any) -> None:  # noqa: ANN401  (see _write)
         async with batches:
             async for batch in batches:
+                self._committing = True
                 with batch.file as file:
                     parts = [*batch.own, *([await self._journal.upload(file)] if file.rows else [])]
                     await self._journal.commit(parts, batch.results)
+                self._committing = False
+                self._some.set()
 
 
 class PartRows(Generic[ChunkT]):

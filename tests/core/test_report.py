@@ -202,6 +202,12 @@ def test_a_terminal_that_is_gone_ends_nothing() -> None:
     assert terminal.quiet
 
 
+def test_a_name_between_colons_is_shown_as_it_is() -> None:
+    file = io.StringIO()
+    Terminal(file).print("account prod:rocket: is denied", markup=False)
+    assert file.getvalue() == "account prod:rocket: is denied\n"
+
+
 def test_units_that_a_stop_left_behind_are_counted_and_not_listed() -> None:
     stopped = [
         Result(Unit.of(TARGET, "a"), Outcome.FAILED, INTERRUPTED, "stopped"),

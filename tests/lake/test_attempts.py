@@ -434,6 +434,44 @@ def test_a_store_that_fails_while_the_next_part_waits_is_the_only_error() -> Non
     assert [type(leaf) for leaf in leaves(caught.value)] == [Fatal]
 
 
+class SlowJournal(FailingJournal):
+    """Its first commit takes until `next`; it keeps the names of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = anyio.Event()
+        self.commits: list[list[str | None]] = []
+
+    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:
+        assert len(parts) == 1
+        self.commits.append([result.unit.repository for result in results])
+        self.began.set()
+        await self.next.wait()
+
+
+def test_what_comes_while_a_slow_store_commits_is_one_part_and_holds_nobody_up() -> None:
+    journal = SlowJournal()
+
+    async def main() -> None:
+        sink = PartSink(Lines("r", ""), journal, Sizes(seconds=0.0, waiting=1))
+
+        async def send(name: str) -> None:
+            with sink.repository(EAST, name) as rows:
+                await rows.send([{"imageDigest": "sha256:0"}])
+                rows.commit(whole(name))
+
+        async with sink.running():
+            await send("one")
+            await journal.began.wait()
+            for name in ("two", "three", "four"):
+                await send(name)
+            await sink.room()
+            journal.next.set()
+
+    anyio.run(main)
+    assert journal.commits == [["one"], ["two", "three", "four"]]
+
+
 def test_a_ledger_that_finds_no_room_at_its_end_is_a_failure_that_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
