@@ -105,7 +105,7 @@ def works(*, quick: bool) -> dict[str, Work]:
     else:
         pages, small, wide = (100, 20_000), (20_000, 10), (300, 34)
         million, ten_million, later, many = (100, 10_000), (100, 100_000), (100, 100_500), (3_000, 34)
-        throttled, burst, several, resumed, longer = (400,), 40.0, (5, 20_000, 40), (2_000, 10_000), (4_000, 10_000)
+        throttled, burst, several, resumed, longer = (400,), 40.0, (20, 20_000, 40), (2_000, 10_000), (4_000, 10_000)
     made = (
         Work("pages", "rows", *pages),
         Work("small", "requests", *small),

@@ -105,7 +105,7 @@ def _crew(
     if workers is None:
         from crawler.engines.ray_tasks import Cluster  # noqa: PLC0415  (its library is an extra, and heavy)
 
-        return Cluster(crawl_alone, Assignment(settings, destination.run_id, destination.claim, 1, log)).running()
+        return Cluster(crawl_alone, Assignment(settings, destination.run_id, destination.claim, log)).running()
 
     def pulse(worker: str, told: Pulse | None) -> None:
         if told is None:
@@ -119,7 +119,7 @@ def _crew(
     traceparent, farewell = None, FAREWELL
     if telemetry:
         traceparent, farewell = telemetry.traceparent, FAREWELL + telemetry.last_seconds
-    assignment = Assignment(settings, destination.run_id, destination.claim, each, log, traceparent)
+    assignment = Assignment(settings, destination.run_id, destination.claim, log, traceparent)
     return Processes(assignment, workers=workers, each=each, pulse=pulse, farewell=farewell).running()
 
 

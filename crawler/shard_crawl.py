@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from math import inf
@@ -26,6 +26,7 @@ from crawler.rehearsal import Narrowed
 from crawler.settings import Settings
 from crawler.shard import Report, Shard
 from crawler.sinks import Sink
+from crawler.sinks.memory import Memory
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.writer import writing
 from crawler.timeline import Paces
@@ -42,14 +43,13 @@ if TYPE_CHECKING:
 class Assignment:
     """What whoever crawls shards must know, whatever the shard. It holds no keys: each finds its own.
 
-    Under `claim` the shards of a run are committed; without one, their rows go to a stream. `each` shards are crawled
-    at a time. `log` are format and verbosity, `traceparent` is the run in its trace.
+    Under `claim` the shards of a run are committed; without one, their rows go to a stream. `log` are format and
+    verbosity, `traceparent` is the run in its trace.
     """
 
     settings: Settings
     run_id: str
     claim: Claim | None
-    each: int
     log: tuple[logs.LogFormat, int]
     traceparent: str | None = None
 
@@ -74,6 +74,7 @@ class Workplace:
         self._store = store
         self._targets = anyio.Semaphore(assignment.settings.targets_at_once, fast_acquire=True)
         self._ledgers: list[Ledger] = []
+        self._memory = Memory()
         self.paces = Paces()
         self.telemetry: Telemetry | None = None
 
@@ -126,7 +127,7 @@ class Workplace:
         assignment = self._assignment
         if self._store is None or assignment.claim is None:
             return _File(assignment.settings.rows)
-        return _Parts(self._store, assignment.claim, shard, assignment.settings.rows, assignment.each)
+        return _Parts(self._store, assignment.claim, shard, assignment.settings.rows, self._memory)
 
     def under_way(self) -> Chain:
         """Sums of the shards that have not ended."""
@@ -230,18 +231,15 @@ class _File:
 class _Parts:
     """Rows for a store, in parts that count once the record of the shard is there."""
 
-    def __init__(self, store: Store, claim: Claim, shard: Shard, rows: RowKind, each: int) -> None:
+    def __init__(self, store: Store, claim: Claim, shard: Shard, rows: RowKind, memory: Memory) -> None:
         from crawler.runs.shards import ShardJournal  # noqa: PLC0415  (their libraries are an extra, and heavy)
         from crawler.sinks.formats import encoding_of  # noqa: PLC0415
         from crawler.sinks.parts import PartSink, Sizes  # noqa: PLC0415
 
-        sizes = Sizes()
         # A part ends when it is full, and not before: nothing of it counts until all of the shard does.
-        sizes = replace(
-            sizes, memory=sizes.memory // each, waiting=sizes.waiting // each, seconds=float("inf"), share=0.0
-        )
+        sizes = Sizes(seconds=inf, share=0.0)
         self._journal = ShardJournal(store, claim, shard.number, shard.held)
-        self._sink = PartSink(encoding_of(claim.format, claim.run, rows), self._journal, sizes)
+        self._sink = PartSink(encoding_of(claim.format, claim.run, rows), self._journal, sizes, memory)
 
     @asynccontextmanager
     async def taking(self) -> AsyncGenerator[Sink]:

@@ -1,15 +1,15 @@
 """Rows into parts that hold whole repositories only, each of a size that readers like, in memory that is bounded.
 
-The rows of a repository gather apart, in memory or, when that is full, in a local file, until it has been listed to the
-end. Then they join the part that is being written. A part ends when it is full; or earlier, when it holds the work of
-a hundredth of the run so far: that is what a crash may cost. A repository that makes parts by itself gets its own.
+The rows of a repository gather apart (`memory`) until it has been listed to the end. Then they join the part that is
+being written. A part ends when it is full; or earlier, when it holds the work of a hundredth of the run so far: that is
+what a crash may cost. A repository that makes parts by itself gets its own.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -20,6 +20,7 @@ from anyio import to_thread
 
 from crawler.model import Account, Image, Outcome, Result, Target
 from crawler.sinks.encoding import Encoding, Origin
+from crawler.sinks.memory import Memory
 from crawler.sinks.spool import PartFile, Spool
 
 #: Seconds in which what is whole gathers: a thread for each small repository costs more than the repository.
@@ -59,15 +60,13 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Bytes of a part, of chunks in memory, of chunks waiting to be written; and the pace of checkpoints.
+    """Bytes of a part, and the pace of checkpoints.
 
     A part also ends with `part_units` units; and when its first is older than `share` of the run, or `seconds`, unless
     the one before it is still being committed: a store that is slow gets larger parts, and holds nobody up.
     """
 
     part: int = 64 << 20
-    memory: int = 32 << 20
-    waiting: int = 12 << 20
     part_units: int = 50_000
     share: float = 0.01
     seconds: float = 0.25
@@ -93,19 +92,22 @@ class _Batch:
 
 
 class PartSink(Generic[ChunkT]):
-    """See `Sink`. Use under `running()`, which writes and commits what is whole before it ends."""
+    """See `Sink`. Use under `running()`, which writes and commits what is whole before it ends.
 
-    def __init__(self, encoding: Encoding[ChunkT], journal: Journal, sizes: Sizes | None = None) -> None:
+    Several of one process may share their `memory`.
+    """
+
+    def __init__(
+        self, encoding: Encoding[ChunkT], journal: Journal, sizes: Sizes | None = None, memory: Memory | None = None
+    ) -> None:
         self.encoding = encoding
         self.sizes = sizes or Sizes()
-        self.in_memory = 0
+        self.memory = memory or Memory()
         self._journal = journal
         self._waiting: deque[_Whole[ChunkT]] = deque()
-        self._waiting_bytes = 0
         # By account as well: each may be denied what the other reads, and has filters of its own.
         self._broken: set[tuple[Account | None, str | None, str | None]] = set()
         self._some = anyio.Event()
-        self._taken = anyio.Event()
         self._closed = False
         self._started = 0.0
         self._own = anyio.Semaphore(1)
@@ -134,34 +136,19 @@ class PartSink(Generic[ChunkT]):
         self._broken.add((target.account, target.registry_id, target.region))
 
     def take(self, whole: _Whole[ChunkT]) -> None:
-        """Queue what is whole. Never waits; `room` is where its sender will."""
-        self._waiting.append(whole)
+        """Queue what is whole. Never waits; `Memory.room` is where its sender will."""
         if whole.spool:
-            self._waiting_bytes += whole.spool.in_memory
-            self.in_memory -= whole.spool.in_memory
+            self.memory.queue(whole.spool)
+        self._waiting.append(whole)
         self._some.set()
-
-    async def room(self) -> None:
-        """Wait while more is queued than should be in memory."""
-        while self._waiting_bytes > self.sizes.waiting:
-            await self._taken.wait()
 
     async def own_part(self, spool: Spool[ChunkT], origin: Origin) -> Part:
         """Write all that a spool holds as a part, and leave it empty. One at a time, for the sake of memory."""
         async with self._own:
             with PartFile(self.encoding.suffix) as file:
-                with self.counting(spool):
+                async with self.memory.emptying(spool):
                     await to_thread.run_sync(self._write_own, file, spool, origin)
                 return await self._journal.upload(file)
-
-    @contextmanager
-    def counting(self, spool: Spool[ChunkT]) -> Generator[None]:
-        """Count out what the body takes out of memory, however it ends."""
-        before = spool.in_memory
-        try:
-            yield
-        finally:
-            self.in_memory -= before - spool.in_memory
 
     def _write_own(self, file: PartFile, spool: Spool[ChunkT], origin: Origin) -> None:
         file.open(self.encoding)
@@ -221,10 +208,7 @@ class PartSink(Generic[ChunkT]):
     async def _append_waiting(self) -> None:
         if self._batch is None:
             self._batch = _Batch(PartFile(self.encoding.suffix), anyio.current_time())
-        # Sums are the event loop's alone: what a thread has freed, it tells.
-        self._waiting_bytes -= await to_thread.run_sync(self._append, self._batch)
-        self._taken.set()
-        self._taken = anyio.Event()
+        await self.memory.write(self._append, self._batch)
 
     def _append(self, batch: _Batch) -> int:
         """Write what waits into the part, until it is full; return the bytes of memory that this has freed.
@@ -281,6 +265,7 @@ class PartRows(Generic[ChunkT]):
         self._origin = origin
         self._spool: Spool[ChunkT] | None = Spool(sink.encoding, origin)
         self._own: list[Part] = []
+        sink.memory.open(self._spool)
 
     def __enter__(self) -> Self:
         return self
@@ -290,20 +275,16 @@ class PartRows(Generic[ChunkT]):
     ) -> None:
         """Drop the rows, unless they were committed."""
         if self._spool is not None:
-            self._sink.in_memory -= self._spool.in_memory
-            self._spool.close()
+            self._sink.memory.drop(self._spool)
             self._sink.abandon(self._target)
 
     async def send(self, images: Sequence[Image]) -> None:
         """See `Rows`."""
         sink, spool = self._sink, self._spool
-        await sink.room()
+        await sink.memory.room()
         if not images or spool is None:
             return
-        sink.in_memory += spool.add(images)
-        if sink.in_memory > sink.sizes.memory:
-            with sink.counting(spool):
-                await to_thread.run_sync(spool.spill)
+        await sink.memory.add(spool, images)
         if spool.bytes > sink.sizes.part * sink.encoding.ratio:
             self._own.append(await sink.own_part(spool, self._origin))
 

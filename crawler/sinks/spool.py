@@ -18,10 +18,10 @@ ChunkT = TypeVar("ChunkT")
 class Spool(Generic[ChunkT]):
     """Chunks of one repository, in their order: the first ones in a file once `spill` was called, the rest in memory.
 
-    `bytes` are of chunks in both places, `in_memory` of those in memory.
+    `bytes` are of chunks in both places, `in_memory` of those in memory. After a `failure` they are not all there.
     """
 
-    __slots__ = ("_chunks", "_encoding", "_file", "bytes", "in_memory", "origin", "rows")
+    __slots__ = ("_chunks", "_encoding", "_file", "bytes", "failure", "in_memory", "origin", "rows")
 
     def __init__(self, encoding: Encoding[ChunkT], origin: Origin) -> None:
         self.origin = origin
@@ -31,6 +31,7 @@ class Spool(Generic[ChunkT]):
         self._encoding = encoding
         self._chunks: list[ChunkT] = []
         self._file: IO[bytes] | None = None
+        self.failure: Exception | None = None
 
     def add(self, images: Sequence[Image]) -> int:
         """Keep a page; return its size."""
@@ -42,16 +43,23 @@ class Spool(Generic[ChunkT]):
         self.in_memory += size
         return size
 
-    def spill(self) -> None:
-        """Move to the file what is in memory. Blocks."""
+    def lay_aside(self) -> Sequence[ChunkT]:
+        """Give away what is in memory, for `spill`; more may be added meanwhile."""
+        chunks, self._chunks, self.in_memory = self._chunks, [], 0
+        return chunks
+
+    def spill(self, chunks: Sequence[ChunkT]) -> None:
+        """Write to the file what was laid aside. Blocks."""
         with told():
             if self._file is None:
                 self._file = local_file()
-            self._encoding.spill(self._chunks, self._file)
+            self._encoding.spill(chunks, self._file)
             self._file.flush()
-        self._chunks, self.in_memory = [], 0
 
     def __iter__(self) -> Iterator[ChunkT]:
+        """All chunks. Raises `failure`."""
+        if self.failure:
+            raise self.failure
         if self._file:
             self._file.seek(0)
             yield from self._encoding.spilled(self._file)

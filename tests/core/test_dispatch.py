@@ -38,7 +38,7 @@ class Here:
     def __init__(self, world: World, settings: Settings | None = None, workers: int = 2) -> None:
         self.workers, self.at_once = workers, 2 * workers
         settings = settings or Settings(accounts="accounts.yaml")
-        self.place = Workplace(Assignment(settings, "r", None, 2, ("text", 0)), world, None)
+        self.place = Workplace(Assignment(settings, "r", None, ("text", 0)), world, None)
         self.losses: Counter[str] = Counter()
         self.given: list[Shard] = []
         self.work: dict[int, anyio.CancelScope] = {}

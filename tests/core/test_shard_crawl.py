@@ -29,7 +29,7 @@ def world() -> World:
 
 
 def place(world: World) -> Workplace:
-    return Workplace(Assignment(Settings(accounts="accounts.yaml"), "r", None, 2, ("text", 0)), world, None)
+    return Workplace(Assignment(Settings(accounts="accounts.yaml"), "r", None, ("text", 0)), world, None)
 
 
 def test_a_report_has_all_that_came_of_a_shard() -> None:
@@ -72,7 +72,7 @@ def test_what_is_sent_to_workers_holds_no_keys(monkeypatch: pytest.MonkeyPatch) 
     known = {f"{A.account_id}/east": Memory({"ListImages": Quota(20.0, 40.0)}, {"a": 12}, 30)}
     sent = pickle.dumps(
         [
-            Assignment(Settings(accounts="accounts.yaml", output="s3://bucket/"), "r", None, 2, ("text", 0)),
+            Assignment(Settings(accounts="accounts.yaml", output="s3://bucket/"), "r", None, ("text", 0)),
             Shard(1, (A, B), frozenset({(A.account_id, "east", None)}), known),
         ]
     )
@@ -120,7 +120,7 @@ def test_who_crawls_one_shard_alone_returns_what_ends_all_and_raises_bugs(
         yield Workplace(assignment, there, None)
 
     monkeypatch.setattr(shard_crawl, "workplace", workplace)
-    assignment = Assignment(Settings(accounts="accounts.yaml"), "r", None, 1, ("text", 0))
+    assignment = Assignment(Settings(accounts="accounts.yaml"), "r", None, ("text", 0))
     report = shard_crawl.crawl_alone(assignment, Shard(1, (A,)))
     assert isinstance(report, Report)
     assert report.rows

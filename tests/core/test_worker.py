@@ -26,7 +26,7 @@ from crawler.shard_crawl import Assignment, Workplace
 from tests.fakes import HANG, Spot, World, small_tree
 
 A, B = Account("1" * 12), Account("2" * 12)
-ASSIGNMENT = Assignment(Settings(accounts="", timeout=3600), "r", None, 2, ("text", 0))
+ASSIGNMENT = Assignment(Settings(accounts="", timeout=3600), "r", None, ("text", 0))
 
 
 class Kept(Channel):

@@ -32,6 +32,7 @@ from crawler.runs.journal import Journal
 from crawler.runs.publish import merged, publish
 from crawler.sinks.formats import encoding_of
 from crawler.sinks.lines import Lines
+from crawler.sinks.memory import Memory
 from crawler.sinks.parts import Part, PartSink, Sizes
 from crawler.sinks.spool import PartFile
 from crawler.store import Exists, Store
@@ -453,7 +454,7 @@ def test_what_comes_while_a_slow_store_commits_is_one_part_and_holds_nobody_up()
     journal = SlowJournal()
 
     async def main() -> None:
-        sink = PartSink(Lines("r", ""), journal, Sizes(seconds=0.0, waiting=1))
+        sink = PartSink(Lines("r", ""), journal, Sizes(seconds=0.0), Memory(waiting=1))
 
         async def send(name: str) -> None:
             with sink.repository(EAST, name) as rows:
@@ -465,7 +466,7 @@ def test_what_comes_while_a_slow_store_commits_is_one_part_and_holds_nobody_up()
             await journal.began.wait()
             for name in ("two", "three", "four"):
                 await send(name)
-            await sink.room()
+            await sink.memory.room()
             journal.next.set()
 
     anyio.run(main)

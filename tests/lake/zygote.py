@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -34,6 +35,7 @@ import crawler.publication
 import crawler.tables.delta
 from crawler import cli
 from crawler.sinks import parts
+from crawler.sinks.memory import Memory
 
 #: What changes a store: a folder by the first ones, on a thread, and a bucket by the others.
 _WRITES = ("put", "rename", "delete")
@@ -81,8 +83,9 @@ def _be_the_program(order: dict[str, Any]) -> None:
     log = os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 2)
     os.dup2(log, 1)
-    sizes = parts.Sizes(seconds=order["checkpoint"], share=0.0, part=order.get("part", 1 << 26), memory=1 << 16)
+    sizes = parts.Sizes(seconds=order["checkpoint"], share=0.0, part=order.get("part", 1 << 26))
     parts.Sizes = lambda: sizes  # type: ignore[assignment,misc]
+    parts.Memory = partial(Memory, 1 << 16)  # type: ignore[assignment,misc]
     if limit := order.get("file_bytes"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if at := order.get("kill_at_write"):
