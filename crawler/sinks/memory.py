@@ -62,7 +62,7 @@ class Memory:
             spool.close()
 
     async def write(self, work: Callable[[*Arguments], int], *arguments: *Arguments) -> None:
-        """Do work on a thread that takes rows from spools which wait, and returns the bytes of memory that this frees."""
+        """Do work on a thread that takes rows from spools which wait, and returns the bytes of memory that it frees."""
         async with self._disk:
             freed = await to_thread.run_sync(work, *arguments)
         self._queued -= freed  # not in one line: that takes the sum of before the thread, and more was queued meanwhile
