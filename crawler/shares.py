@@ -124,9 +124,14 @@ class SharedPublication:
             await self._publish(paths)
         except Fatal:
             # Two that end last may both publish, and one of them may find its parts tidied away by the other.
-            if await read_manifest(self._store, self.run_id) is None:
+            if not await self._published_elsewhere():
                 raise
         self._said = f"run {self.run_id} is published in {self._store.uri}: all of its {self._shares} shares are there"
+
+    async def _published_elsewhere(self) -> bool:
+        """Whether the manifest is another's, who then tells of what follows from it, as the tables."""
+        there, ours = await read_manifest(self._store, self.run_id), self._publication.manifest
+        return there is not None and (ours is None or there.encode() != ours.encode())
 
     async def _publish(self, paths: Iterable[str]) -> None:
         ledger = Ledger()

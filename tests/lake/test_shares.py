@@ -8,16 +8,29 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+import anyio
 import pytest
 
 from crawler.cutting import Shares
 from crawler.emulator import Emulator, Estate
+from crawler.errors import Fatal
 from crawler.hints import Hints, Memory
-from crawler.model import Account
+from crawler.hints_file import HintsFile
+from crawler.ledger import Ledger
+from crawler.model import Account, RowKind
 from crawler.pace import Quota
+from crawler.publication import Publication
+from crawler.runs.attempt import join, read_manifest
+from crawler.runs.journal import Journal
+from crawler.shares import SharedPublication
+from crawler.store import Store
+from crawler.tables import Table
+from crawler.timeline import Timeline
 from tests.lake.conftest import Place, Zygote
 from tests.lake.test_crash import check_published, check_unpublished_or_whole, command, requests
 
@@ -29,6 +42,49 @@ def local(tmp_path: Path) -> Place:
 
 def share(place: Place, which: str, *options: str) -> list[str]:
     return ["shard", which, *command(place, "r"), *options]
+
+
+class NoTable:
+    """A table whose catalog went away during the crawl."""
+
+    copies = False
+
+    def check(self) -> None: ...
+
+    def has(self, run_id: str) -> bool:
+        raise Fatal("TableFailed", f"{run_id}: the catalog is down")
+
+    def add(self, *_: object) -> None: ...
+
+
+async def tables() -> Sequence[Table]:
+    return [NoTable()]
+
+
+async def one_share(
+    store: Store, exits: ExitStack, tables: Callable[[], Awaitable[Sequence[Table]]]
+) -> SharedPublication:
+    """A run of a single share."""
+    claim = await join(store, "r", "parquet", {"shard": "of 1"})
+    publication = Publication(store, claim, Journal(store, claim), tables, rows=RowKind.IDS, publish_partial=True)
+    exits.enter_context(closing(publication))
+    hints = HintsFile("", None, (), "")
+    share = SharedPublication(store, publication, hints, rows=RowKind.IDS, share=(1, 1), tolerated=frozenset())
+    return exits.enter_context(closing(share))
+
+
+def test_the_last_share_tells_that_the_run_is_in_no_table(tmp_path: Path) -> None:
+    """Also though the manifest is there: it is its own. Of another's the other one tells."""
+
+    async def main() -> None:
+        store = Store.local(str(tmp_path))
+        with ExitStack() as exits:
+            share = await one_share(store, exits, tables)
+            with pytest.raises(Fatal, match="the catalog is down"):
+                await share.publish("complete", Ledger(), Timeline())
+            assert await read_manifest(store, "r")
+
+    anyio.run(main)
 
 
 @pytest.mark.slow
