@@ -52,24 +52,22 @@ class HintsFile:
         """Have `publish` pass on what there is to keep; without this, it is forgotten."""
         self._keep = keep
 
-    async def publish(
-        self, pages: int | None, repositories: int = 0, rows: int = 0, *, seconds: float = PATIENCE
-    ) -> None:
+    async def publish(self, pages: int | None, repositories: int = 0, rows: int = 0) -> None:
         """Put what the run has learned in place of what was there. `pages` are None where it did not reach its end.
 
-        Given up after so many seconds: a store that hangs shall not hold a process that was told to stop.
+        Given up after `PATIENCE`, or when it is cancelled, and said so: the rows are what the run is for.
         """
         if self._keep is None:
             return
-        # The rows are what the run is for, and they are there.
-        with anyio.move_on_after(min(seconds, PATIENCE)) as time:
+        with anyio.move_on_after(PATIENCE):
             try:
                 await self._keep(self.hints.written(pages, repositories, rows))
             except (Fatal, UsageError) as failure:
                 why = failure.message if isinstance(failure, Fatal) else failure
                 logger.warning(printable(f"hints are not kept: {why}"))
-        if time.cancelled_caught:
-            logger.warning("hints are not kept: there was no time to wait for their store")
+            except anyio.get_cancelled_exc_class():
+                logger.warning("hints are not kept: there was no time to wait for their store")
+                raise
 
 
 def local_text(name: str) -> bytes | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import os
+import signal
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -47,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 def start(settings: Settings) -> int:
     """Run to the end and return the exit code. Raises `UsageError` before anything was asked of AWS."""
+    # Until the run itself listens. Left to the system, it would end the process where it stands; and one that is the
+    # first of its container, whom the kernel sends no such signal unhandled, not at all.
+    signal.signal(signal.SIGTERM, _end)
     raise_descriptors()
     # Reading and opening may block (a terminal, a pipe without a reader). Out of the event loop, Ctrl-C ends that.
     settings.agree()
@@ -71,6 +75,10 @@ def start(settings: Settings) -> int:
         )
         gc.freeze()  # what was imported
         return anyio.run(main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+
+
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 @asynccontextmanager
@@ -146,45 +154,46 @@ async def _run(
     telemetry = _telemetry(settings)
     stop, ledger = Stop(), Ledger(tell=telemetry.record if telemetry else None)
     watch = Watch(ledger)
-    failure = await _crawl(
-        settings,
-        file,
-        destination,
-        ledger_file,
-        stop=stop,
-        watch=watch,
-        console=console,
-        hints=hints.hints,
-        telemetry=telemetry,
-    )
-    verdict = partial(verdict_of, settings, stop, ledger, destination)
-    status, code, _ = verdict(failure)
-    totals = ledger.totals
-    if not settings.share:  # whose hints are those of all shares
-        pages = totals.pages if code in (COMPLETE, INCOMPLETE) else None
-        await hints.publish(pages, totals.repositories.total(), totals.rows, seconds=stop.seconds_left())
-    if ledger_file:
-        failure = _publish(ledger_file) or failure
-    if code in (COMPLETE, INCOMPLETE):
-        watch.timeline.rates = hints.hints.slowest(RATES_KEPT)
-        late = Stop()
-        failure = await _appear(destination, status, watch, late) or failure
-        if late.signal:
-            stop, verdict = late, partial(verdict_of, settings, late, ledger, destination)
-    ending = Ending(*verdict(failure), started, datetime.now(UTC))
-    if report_file:
-        text = as_json(ledger, ending, version=__version__, settings=settings.shown())
-        failure = _publish(report_file, text) or failure
-        ending = Ending(*verdict(failure), started, ending.ended)
-    with anyio.move_on_after(LAST_WORDS if stop.signal else math.inf):
+    async with stop.listening():
+        failure = await _crawl(
+            settings,
+            file,
+            destination,
+            ledger_file,
+            stop=stop,
+            watch=watch,
+            console=console,
+            hints=hints.hints,
+            telemetry=telemetry,
+        )
+        verdict = partial(verdict_of, settings, stop, ledger, destination)
+        status, code, _ = verdict(failure)
+        if ledger_file:
+            failure = _publish(ledger_file) or failure
+        whole = code in (COMPLETE, INCOMPLETE)
+        if whole:
+            watch.timeline.rates = hints.hints.slowest(RATES_KEPT)
+            failure = await _appear(destination, status, watch, stop) or failure
+        # It has ended: a signal that comes now only cuts short what is waited for.
+        ending = Ending(*verdict(failure), started, datetime.now(UTC))
+        if not settings.share:  # whose hints are those of all shares
+            totals = ledger.totals
+            with stop.within():
+                await hints.publish(totals.pages if whole else None, totals.repositories.total(), totals.rows)
+        if report_file:
+            text = as_json(ledger, ending, version=__version__, settings=settings.shown())
+            if failed := _publish(report_file, text):
+                failure = failed
+                ending = Ending(*verdict(failed), started, ending.ended)
         # Until here a terminal that nobody reads has held up nothing. The summary is worth a wait: it is not dropped.
-        await _drained(shown)
-        if ending.exit_code != READER_GONE:
-            with suppress(OSError):  # a terminal that went away
-                _conclude(settings, ending, ledger, destination, failure)
-        await _drained(shown)
-        if telemetry:
-            await to_thread.run_sync(telemetry.close, abandon_on_cancel=True)
+        with stop.within(at_least=LAST_WORDS):
+            await _drained(shown)
+            if ending.exit_code != READER_GONE:
+                with suppress(OSError):  # a terminal that went away
+                    _conclude(settings, ending, ledger, destination, failure)
+            await _drained(shown)
+            if telemetry:
+                await to_thread.run_sync(telemetry.close, abandon_on_cancel=True)
     if stop.signal or failure:
         # A look-up or a write may hang in a thread for minutes yet, and the interpreter would wait for it.
         os._exit(ending.exit_code)
@@ -223,7 +232,7 @@ async def _drained(shown: StandardError | None) -> None:
 async def _appear(destination: Destination, status: str, watch: Watch, stop: Stop) -> Fatal | None:
     """Let the rows appear, unless a signal comes; tell what was in the way."""
     try:
-        async with stop.listening():
+        with stop.within():
             await stop.run(partial(destination.publish, status, watch.ledger, watch.timeline))
     except (CrawlError, BaseExceptionGroup) as error:
         if failure := fatal(error):
@@ -256,35 +265,25 @@ async def _crawl(
 ) -> Fatal | None:
     """Crawl to the end, to the first signal, or to what nothing survives, which is returned. A bug is raised."""
     ledger = watch.ledger
+    known = None if file.organization else len(file.accounts)
     try:
-        async with (
-            stop.listening(),
-            # The ledger's writers outlive that of the rows: they have to tell how those ended.
-            _lines(ledger_file) as to_file,
-            destination.keeping() as to_store,
-            engine_of(
-                settings,
-                destination,
-                accounts=len(file.accounts),
-                watch=watch,
-                hints=hints,
-                telemetry=telemetry,
-            ) as engine,
-            progress(
-                ledger,
-                console,
-                accounts=None if file.organization else len(file.accounts),
-                expected=hints.expected,
-                quiet=settings.quiet,
-            ),
-        ):
-            ledger.sends = [send for send in (to_file, to_store) if send]
-            await destination.recall(ledger.record, hints.learn)
-            ledger.recalled()
-            async with watch.watching():
-                await stop.run(partial(crawl_all, engine, ledger, settings, file))
-            if not stop.signal and not settings.share:  # what one share does not match, another may
-                tell_unmatched(engine, ledger, settings)
+        with stop.within():
+            async with (
+                # The ledger's writers outlive that of the rows: they have to tell how those ended.
+                _lines(ledger_file) as to_file,
+                destination.keeping() as to_store,
+                engine_of(
+                    settings, destination, accounts=len(file.accounts), watch=watch, hints=hints, telemetry=telemetry
+                ) as engine,
+                progress(ledger, console, accounts=known, expected=hints.expected, quiet=settings.quiet),
+            ):
+                ledger.sends = [send for send in (to_file, to_store) if send]
+                await destination.recall(ledger.record, hints.learn)
+                ledger.recalled()
+                async with watch.watching():
+                    await stop.run(partial(crawl_all, engine, ledger, settings, file))
+                if not stop.signal and not settings.share:  # what one share does not match, another may
+                    tell_unmatched(engine, ledger, settings)
     except (CrawlError, BaseExceptionGroup) as error:
         failure = fatal(error)
         if failure is None:

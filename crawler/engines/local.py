@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 from anyio.abc import TaskStatus
@@ -25,27 +26,38 @@ class Stop:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.cut_short = False
-        self._work = anyio.CancelScope()
-        self._all = anyio.CancelScope()
-
-    def seconds_left(self) -> float:
-        """Of the grace; infinite while there was no signal."""
-        return max(0.0, self._all.deadline - anyio.current_time())
+        self._deadline = math.inf
+        self._work: list[anyio.CancelScope] = []
+        self._bounded: list[anyio.CancelScope] = []
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:
-        """Heed signals while the body runs."""
-        with self._all:
-            async with anyio.create_task_group() as group:
-                # Not start_soon: a signal that comes before the receiver is there would end the process unasked.
-                await group.start(self._listen)
+        """Heed signals while the body runs. What the body raises leaves as it is."""
+        failure: Exception | None = None
+        async with anyio.create_task_group() as group:
+            # Not start_soon: a signal that comes before the receiver is there would end the process unasked.
+            await group.start(self._listen)
+            try:
                 yield
-                group.cancel_scope.cancel()
-        self.cut_short = self._all.cancelled_caught
+            except Exception as error:  # noqa: BLE001  (raised again below, bare)
+                failure = error
+            group.cancel_scope.cancel()
+        if failure:
+            raise failure
+
+    @contextmanager
+    def within(self, at_least: float = 0.0) -> Generator[None]:
+        """Cut the body short when the grace is over; not before `at_least` seconds, where it is over already."""
+        deadline = max(self._deadline, anyio.current_time() + at_least)
+        with anyio.CancelScope(deadline=deadline if self.signal else math.inf) as scope, _among(self._bounded, scope):
+            yield
+        self.cut_short |= scope.cancelled_caught
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Await the work, or cancel it at the first signal and return."""
-        with self._work:
+        with anyio.CancelScope() as scope, _among(self._work, scope):
+            if self.signal:
+                scope.cancel(f"{self.signal.name} received")
             await work()
 
     async def _listen(self, *, task_status: TaskStatus[None]) -> None:
@@ -60,5 +72,17 @@ class Stop:
                         continue
                     os._exit(128 + number)
                 self.signal = signal.Signals(number)
-                self._work.cancel(f"{self.signal.name} received")
-                self._all.deadline = anyio.current_time() + GRACE
+                self._deadline = anyio.current_time() + GRACE
+                for scope in self._work:
+                    scope.cancel(f"{self.signal.name} received")
+                for scope in self._bounded:
+                    scope.deadline = self._deadline
+
+
+@contextmanager
+def _among(scopes: list[anyio.CancelScope], scope: anyio.CancelScope) -> Generator[None]:
+    scopes.append(scope)
+    try:
+        yield
+    finally:
+        scopes.remove(scope)

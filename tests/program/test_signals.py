@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -136,9 +137,9 @@ def test_a_reader_that_stops_reading_does_not_keep_the_stop(program: Program) ->
 
 
 @contextmanager
-def hanging_store() -> Iterator[str]:
-    """An S3 that has nothing, and takes every write for as long as the body runs; its URL."""
-    over = threading.Event()
+def hanging_store() -> Iterator[tuple[str, threading.Event]]:
+    """An S3 that has nothing, and takes every write for as long as the body runs; its URL, and whether one began."""
+    over, put = threading.Event(), threading.Event()
 
     class Hanging(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -147,6 +148,7 @@ def hanging_store() -> Iterator[str]:
             self.end_headers()
 
         def do_PUT(self) -> None:
+            put.set()
             over.wait()
 
         def log_message(self, *_: object) -> None:
@@ -155,7 +157,7 @@ def hanging_store() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Hanging) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"http://127.0.0.1:{server.server_port}", put
         finally:
             over.set()
             server.shutdown()
@@ -165,7 +167,7 @@ def hanging_store() -> Iterator[str]:
 def test_a_store_that_hangs_does_not_keep_the_stop(program: Program) -> None:
     """The hints of the run are to be put there, which may be forgotten."""
     rule = Rule(fault="stall", operation="ListImages", repository=STALLED, times=0)
-    with hanging_store() as url, running(estate(10), Options(faults=[rule])) as emulator:
+    with hanging_store() as (url, _), running(estate(10), Options(faults=[rule])) as emulator:
         program.environment["AWS_ENDPOINT_URL_S3"] = url
         with started(program, emulator, "--output", "rows", "--hints", "s3://bucket/hints.json") as process:
             wait_until(lambda: emulator.stats()["requests"]["ecr:ListImages"] >= 3)
@@ -175,6 +177,36 @@ def test_a_store_that_hangs_does_not_keep_the_stop(program: Program) -> None:
             assert time.monotonic() - sent < 5.5
             assert process.stderr
             assert b"hints are not kept: there was no time to wait for their store" in process.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_hints_are_put_leaves_a_run_that_has_ended(program: Program, number: signal.Signals) -> None:
+    """All rows are there: neither they nor the ledger may be lost for what may be forgotten."""
+    with hanging_store() as (url, put), running(estate(10)) as emulator:
+        program.environment["AWS_ENDPOINT_URL_S3"] = url
+        with started(program, emulator, "--output", "rows", "--hints", "s3://bucket/hints.json") as process:
+            assert put.wait(20)
+            sent = time.monotonic()
+            process.send_signal(number)
+            assert process.wait(timeout=20) == 0
+            assert time.monotonic() - sent < 5.5
+            assert process.stderr
+            assert b"hints are not kept: there was no time to wait for their store" in process.stderr.read()
+    assert len((program.folder / "rows").read_bytes().splitlines()) == 30
+    assert {line["outcome"] for line in ledger(program.folder).values()} == {"OK"}
+    assert json.loads((program.folder / "report").read_bytes())["exitCode"] == 0
+
+
+def test_a_signal_before_the_crawl_ends_it_as_the_shell_expects(program: Program) -> None:
+    """Also of a process that is the first of its container, whom the kernel sends no signal that it does not handle."""
+    os.mkfifo(program.folder / "accounts.yaml")
+    command = program.command("--accounts", "accounts.yaml")
+    with (
+        subprocess.Popen(command, env=program.env(), cwd=program.folder) as process,
+        (program.folder / "accounts.yaml").open("wb"),  # returns once the program reads
+    ):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(program: Program) -> None:
