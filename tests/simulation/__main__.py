@@ -11,7 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import structlog
 
-from tests.simulation.story import Story, judge
+from tests.simulation.oracle import judge
+from tests.simulation.story import Story
 
 
 def outcomes_of(seed: int) -> tuple[int, str, Counter[str]]:

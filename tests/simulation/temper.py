@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from math import inf
 from random import Random
 
 
@@ -26,13 +27,21 @@ class Temper:
     rate: float
     session: float
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing is amiss."""
+        return self == replace(CALM, latency=self.latency)
+
     @classmethod
     def of(cls, dice: Random) -> Temper:
         def sometimes(most: float) -> float:
             return dice.choice([0.0, most / 4, most])
 
+        latency = dice.choice([0.0, 0.01, 0.3, 3.0])
+        if dice.random() < 0.1:
+            return replace(CALM, latency=latency)
         return cls(
-            latency=dice.choice([0.0, 0.01, 0.3, 3.0]),
+            latency=latency,
             transient=sometimes(0.3),
             stall=sometimes(0.05),
             throttle=sometimes(0.3),
@@ -48,3 +57,7 @@ class Temper:
             rate=dice.choice([0.5, 2.0, 10.0, 1e9]),
             session=dice.choice([900.0, 3600.0, 1e9]),
         )
+
+
+#: Nothing is amiss: there is time for everything, and everything is OK.
+CALM = Temper(**{field.name: 0.0 for field in fields(Temper)} | {"rate": inf, "session": inf})

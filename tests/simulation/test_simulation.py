@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from crawler import listing
 from crawler.crawl import Crawl
-from crawler.errors import ChainBroken, CrawlError
+from crawler.errors import ChainBroken, CrawlError, Transient
 from crawler.governor import Governor
-from crawler.model import Chain, Fetch, Outcome, Page
+from crawler.model import Chain, Fetch, Outcome, Page, Result
+from crawler.pages import pages
 from crawler.retry import RetryPolicy, persist
-from tests.simulation.story import Story, judge
+from tests.simulation.oracle import judge
+from tests.simulation.story import Story
 
 SEEDS, SLICE = 500, 25
 
@@ -61,6 +64,12 @@ async def all_that_comes(pages: AsyncGenerator[Page[Any]], _sent: object, _chain
             yield page
 
 
+async def with_other_tags(fetch: Fetch[Any], chain: Chain) -> AsyncGenerator[Page[Any]]:
+    async with aclosing(pages(fetch, chain)) as found:
+        async for page in found:
+            yield replace(page, items=[{**image, "imageTag": "v1"} for image in page.items])
+
+
 async def gives_up_quietly(call: Callable[[], Any], policy: RetryPolicy) -> Any:
     try:
         return await persist(call, policy)
@@ -79,6 +88,26 @@ async def settles_as_empty(self: Crawl, unit: Any, work: Any) -> Any:
     return result, error
 
 
+async def never_again(call: Callable[[], Any], _: RetryPolicy) -> Any:
+    return await call()
+
+
+async def settles_as_out_of_time(self: Crawl, unit: Any, work: Any) -> Any:
+    """Does nothing for a repository, and has an excuse."""
+    if unit.repository is None:
+        return await settle(self, unit, work)
+    error = Transient("TargetTimeout", "")
+    return Result(unit, Outcome.FAILED, error.code, error.message), error
+
+
+async def settles_as_failed(self: Crawl, unit: Any, work: Any) -> Any:
+    """Does nothing for a repository, and blames the service."""
+    if unit.repository is None:
+        return await settle(self, unit, work)
+    error = Transient("ServerException", "a hiccup")
+    return Result(unit, Outcome.FAILED, error.code, error.message), error
+
+
 settle = Crawl._settle
 
 
@@ -86,10 +115,15 @@ settle = Crawl._settle
     ("where", "what", "wrong"),
     [
         (listing, "pages", without_the_last_page),
+        (listing, "pages", with_other_tags),
         (listing, "unsent", all_that_comes),
         ("crawler.retry", "persist", gives_up_quietly),
         (Governor, "run", without_slots),
         (Crawl, "_settle", settles_as_empty),
+        (Crawl, "_settle", settles_as_failed),
+        (Crawl, "_settle", settles_as_out_of_time),
+        ("crawler.retry", "persist", never_again),
+        ("crawler.aws.keys", "persist", never_again),
     ],
 )
 def test_a_crawler_that_is_wrong_is_found_out(

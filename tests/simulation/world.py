@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -22,6 +23,8 @@ from crawler.aws.signing import Keys
 from crawler.errors import CrawlError, Denied, Fatal, Gone, KeysExpired, KeysUnknown, Refused, Throttled, Transient
 from crawler.model import Account, Fetch, ImageId, ImageStatus, Organization, Page, Part, Split, TagStatus, Target
 from crawler.retry import RetryPolicy
+from tests.simulation.ends import Ends
+from tests.simulation.estate import Region, Repository, a_region
 from tests.simulation.temper import Temper
 
 T = TypeVar("T")
@@ -30,9 +33,6 @@ T = TypeVar("T")
 Place = tuple[str, str]
 Name = tuple[str, str, str | None]
 
-#: The image that is pushed while the crawl is under way.
-PUSHED = "sha256:9999"
-
 LASTING = [
     Throttled("ThrottlingException", "for ever"),
     Transient("ServerException", "for ever"),
@@ -40,50 +40,16 @@ LASTING = [
     Refused("InvalidParameterException", "for ever"),
 ]
 
-
-@dataclass
-class Repository:
-    """Pages of image IDs. `odd` is what its tokens do; a push at `pushed_at` adds a row to its last page."""
-
-    pages: list[list[ImageId]]
-    odd: str = ""
-    deleted_at: float = float("inf")
-    pushed_at: float = float("inf")
-
-    def now(self) -> list[list[ImageId]]:
-        if anyio.current_time() < self.pushed_at:
-            return self.pages
-        return [*self.pages[:-1], [*self.pages[-1], {"imageDigest": PUSHED}]]
-
-    def of(self, part: Part | None) -> list[list[ImageId]]:
-        """The pages of a part, some of them empty, as those of a filter are."""
-        return self.now() if part is None else [[row for row in page if _in(part, row)] for page in self.now()]
-
-    def digests(self) -> Counter[str | None]:
-        return Counter(row["imageDigest"] for page in self.pages for row in page)
-
-
-def _in(part: Part, row: ImageId) -> bool:
-    number = int((row["imageDigest"] or "").rpartition(":")[2])
-    status = (ImageStatus.ACTIVE, ImageStatus.ARCHIVED, ImageStatus.ACTIVATING)[number % 3]
-    tag = TagStatus.TAGGED if row.get("imageTag") else TagStatus.UNTAGGED
-    return part.tag_status in (TagStatus.ANY, tag) and part.image_status in (ImageStatus.ANY, status)
-
-
-@dataclass
-class Region:
-    """One registry in one region: names in pages."""
-
-    repositories: dict[str, Repository]
-    names: list[list[str]]
-    disabled: bool = False
+#: With how much patience roles are assumed.
+OF_ROLES = RetryPolicy(uniform=lambda _, high: high)
 
 
 @dataclass
 class World:
-    """A `Registries`. What it did is in `struck` (kinds of failure by unit), `told` (names given out) and `peaks`."""
+    """A `Registries`. What it did is in `ends` (failures that may end a unit), `told` (names given out) and `peaks`."""
 
     seed: int
+    ends: Ends
     timeout: float = 60.0
     regions_of: dict[str, list[str]] = field(default_factory=dict)
     places: dict[Place, Region] = field(default_factory=dict)
@@ -92,7 +58,7 @@ class World:
     def __post_init__(self) -> None:
         dice = Random(self.seed)  # noqa: S311 - a story, no secret
         self.temper = Temper.of(dice)
-        self.struck: dict[tuple[str, str | None, str | None], set[str]] = defaultdict(set)
+        self.asked = 0
         self.told: dict[Place, set[str]] = defaultdict(set)
         self.told_regions: set[str] = set()
         self.hinted: dict[Place, list[str]] = {}
@@ -108,6 +74,8 @@ class World:
 
     def restart(self) -> None:
         """Forget what a process forgets: its keys, and what it was told. The world goes on as it was."""
+        self.ends = Ends(self.ends.policy, self.ends.restarts)
+        self.asked = 0
         self.told.clear()
         self.told_regions.clear()
         self._sources.clear()
@@ -120,34 +88,7 @@ class World:
         self.regions_of[account_id] = regions
         for region in regions:
             for registry_id in (account_id, *registries):
-                self.places[registry_id, region] = self._region(dice)
-
-    def _region(self, dice: Random) -> Region:
-        repositories = {f"app-{n}": self._repository(dice) for n in range(dice.choice([0, 1, 2, 4, 9]))}
-        names: list[list[str]] = [[]]
-        for name in repositories:
-            if dice.random() < 0.4:
-                names.append([])
-            names[-1].append(name)
-        return Region(repositories, names, disabled=dice.random() < self.temper.disabled)
-
-    def _repository(self, dice: Random) -> Repository:
-        temper, serial = self.temper, count()
-        pages: list[list[ImageId]] = [
-            [
-                {"imageDigest": f"sha256:{next(serial)}", "imageTag": dice.choice([None, "v1"])}
-                for _ in range(dice.choice([0, 1, 2, 3]))
-            ]
-            for _ in range(dice.choice([1, 1, 2, 3, 12]))
-        ]
-        made = Repository(pages)
-        if dice.random() < temper.odd_chain:
-            made.odd = dice.choice(["same", "cycle", "empty"])
-        if dice.random() < temper.deleted:
-            made.deleted_at = dice.uniform(0, 60)
-        if dice.random() < temper.pushed:
-            made.pushed_at = dice.uniform(0, 60)
-        return made
+                self.places[registry_id, region] = a_region(dice, self.temper)
 
     def dice(self, *what: object) -> Random:
         """Chance for one more time of the same."""
@@ -156,6 +97,7 @@ class World:
 
     async def members(self, organization: Organization) -> AsyncGenerator[Account]:  # noqa: ARG002
         for account in self.accounts:
+            self.asked += 1
             await anyio.sleep(self.temper.latency)
             yield account
 
@@ -172,31 +114,34 @@ class World:
         """The keys of an account, by the crawler's own renewal."""
         if account.account_id not in self._sources:
             assume = partial(self._assume, account.account_id)
-            self._sources[account.account_id] = RoleKeys(
-                account.account_id, assume, RetryPolicy(uniform=lambda _, high: high), now=anyio.current_time
-            )
+            self._sources[account.account_id] = RoleKeys(account.account_id, assume, OF_ROLES, now=anyio.current_time)
         return self._sources[account.account_id]
 
     async def _assume(self, account_id: str) -> Keys:
+        self.asked += 1
+        try:
+            keys = await self._assumed(account_id)
+        except CrawlError as error:
+            self.ends.failed((account_id, None, None), account_id, error, OF_ROLES)
+            raise
+        self.ends.answered(account_id)
+        return keys
+
+    async def _assumed(self, account_id: str) -> Keys:
         denied = Random(f"{self.seed}{account_id}").random() < self.temper.role / 3  # noqa: S311
         dice = self.dice("assume", account_id)
         await anyio.sleep(dice.uniform(0, self.temper.latency))
-        unit = (account_id, None, None)
         if denied:
-            self.fail(unit, Denied("AccessDenied", "not this role"))
+            raise Denied("AccessDenied", "not this role")
         if dice.random() < self.temper.role:
-            self.fail(unit, dice.choice([Transient("ServiceUnavailable", ""), Throttled("Throttling", "")]))
+            raise dice.choice([Transient("ServiceUnavailable", ""), Throttled("Throttling", "")])
         ends = anyio.current_time() + self.temper.session
         return Keys(f"ASIA{account_id}{next(self._serial)}", "s", "t", ends)
-
-    def fail(self, unit: tuple[str, str | None, str | None], error: CrawlError) -> None:
-        """Raise it, and note where."""
-        self.struck[unit].add(type(error).__name__)
-        raise type(error)(error.code, error.message)
 
     async def request(self, unit: Name, page: int, keys: Keys) -> None:
         """Be asked once: return in time, late or never, or fail."""
         place, temper, dice = unit[:2], self.temper, self.dice(unit, page)
+        self.asked += 1
         self.flying[place] += 1
         self.peaks[place] = max(self.peaks[place], self.flying[place])
         try:
@@ -205,7 +150,7 @@ class World:
                 if dice.random() < temper.stall:
                     await anyio.sleep_forever()
         except TimeoutError:
-            self.fail(unit, Transient("Timeout", "stalled"))
+            raise Transient("Timeout", "stalled") from None
         finally:
             self.flying[place] -= 1
         self._refuse(unit, page, keys, dice)
@@ -213,22 +158,21 @@ class World:
     def _refuse(self, unit: Name, page: int, keys: Keys, dice: Random) -> None:
         temper, now = self.temper, anyio.current_time()
         if dice.random() < temper.clock:
-            self.fail(unit, Fatal("ClockSkew", "the clock is wrong"))
+            raise Fatal("ClockSkew", "the clock is wrong")
         if self.places[unit[:2]].disabled:
-            self.fail(unit, KeysUnknown("UnrecognizedClientException", "not enabled"))
+            raise KeysUnknown("UnrecognizedClientException", "not enabled")
         if dice.random() < temper.ended:
             self._ended.add(keys)
         if keys in self._ended or (keys.expires or now) < now:
-            self.fail(unit, KeysExpired("ExpiredTokenException", "too late"))
+            raise KeysExpired("ExpiredTokenException", "too late")
         lasting = Random(f"{self.seed}{unit}{page}")  # noqa: S311
         if lasting.random() < temper.lasting:
-            self.fail(unit, lasting.choice(LASTING))
+            raise copy(lasting.choice(LASTING))
         if dice.random() < temper.transient:
-            self.fail(unit, Transient("ServerException", "a hiccup"))
+            raise Transient("ServerException", "a hiccup")
         bucket = (unit[:2], unit[2] is None)
         free = max(self._tokens_at.get(bucket, 0.0), now - 3 / temper.rate) + 1 / temper.rate
         if free > now + 1 / temper.rate or dice.random() < temper.throttle:
-            self.struck[unit].add("Throttled")
             raise Throttled("ThrottlingException", "Rate exceeded", dice.choice([None, None, 0.5, 7.5]))
         self._tokens_at[bucket] = free
 
@@ -250,7 +194,7 @@ class Registry:
                 self.world.told[self.place].update(self.world.hinted.get(self.place, ()))
             return names
 
-        return Chain((*self.place, None), self, at, "").fetch
+        return Chain(((*self.place, None), None), self, at, "").fetch
 
     def parts(self, split: Split) -> list[Part]:
         tags = [TagStatus.ANY] if split is Split.NO else [TagStatus.TAGGED, TagStatus.UNTAGGED]
@@ -266,19 +210,23 @@ class Registry:
         async def at(page: int, keys: Keys) -> list[list[ImageId]]:
             await self.world.request(unit, page, keys)
             if anyio.current_time() >= there.deleted_at:
-                self.world.fail(unit, Gone("RepositoryNotFoundException", "deleted"))
+                raise Gone("RepositoryNotFoundException", "deleted")
             return there.of(part)
 
-        return Chain(unit, self, at, there.odd).fetch
+        return Chain((unit, part), self, at, there.odd).fetch
 
 
 class Chain(Generic[T]):
     """One chain of pages; `odd` ones lead nowhere."""
 
     def __init__(
-        self, unit: Name, registry: Registry, at: Callable[[int, Keys], Awaitable[list[list[T]]]], odd: str
+        self,
+        of: tuple[Name, Part | None],
+        registry: Registry,
+        at: Callable[[int, Keys], Awaitable[list[list[T]]]],
+        odd: str,
     ) -> None:
-        self._unit, self._registry, self._at, self._odd = unit, registry, at, odd
+        (self._unit, self._part), self._registry, self._at, self._odd = of, registry, at, odd
         self._world = registry.world
         self._mark = f"{self._world.seed}-{next(self._world._serial)}"
         self._rejected: set[str] = set()
@@ -289,15 +237,43 @@ class Chain(Generic[T]):
         mark, _, number = (token or f"{self._mark}/0").partition("/")
         assert mark == self._mark, f"{token} is of another chain"
         page = int(number.partition("#")[0])
-        if token and (token in self._rejected or self._world.dice("token", self._unit).random() < self._rejection()):
-            self._rejected.add(token)
-            self._world.fail(self._unit, Refused("InvalidParameterException", "the token"))
-        pages = await with_keys(self._registry.source, partial(self._at, page))
+        pages = await self._asked_for(token, page)
         self._sent += 1
         items = pages[page]
         if self._odd == "empty":
             items = []
         return Page(items, self._next(page, len(pages)), fingerprint=hash(json.dumps(items)))
+
+    async def _asked_for(self, token: str | None, page: int) -> list[list[T]]:
+        """All pages, as they are once this one is answered; its failures are told to the world's `ends`."""
+        ends, renewed = self._world.ends, False
+
+        async def ask(keys: Keys) -> list[list[T]]:
+            nonlocal renewed
+            try:
+                self._honour(token)
+                return await self._at(page, keys)
+            except KeysExpired as error:
+                if renewed:  # the first time is for the keys to be renewed
+                    ends.failed(self._unit, (self._mark, page), error)
+                renewed = True
+                raise
+            except Refused as error:
+                # Of a list of repositories every token is good, and its chain is the only one.
+                ends.refused(self._unit, self._part, error, first=not (token and self._unit[2]))
+                raise
+            except CrawlError as error:
+                ends.failed(self._unit, (self._mark, page), error)
+                raise
+
+        pages = await with_keys(self._registry.source, ask)
+        ends.answered((self._mark, page))
+        return pages
+
+    def _honour(self, token: str | None) -> None:
+        if token and (token in self._rejected or self._world.dice("token", self._unit).random() < self._rejection()):
+            self._rejected.add(token)
+            raise Refused("InvalidParameterException", "the token")
 
     def _rejection(self) -> float:
         # Of a list of repositories every token is good: it is not listed anew, and would always fail.
