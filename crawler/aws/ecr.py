@@ -9,7 +9,7 @@ https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositori
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -173,6 +173,9 @@ class EcrRegistry:
     ) -> Fetch[T]:
         dialect: Dialect | None = None  # of the first page, and so of all: a token belongs to its request
 
+        async def ask(spoken: Dialect) -> Page[T]:
+            return decode(await self._post(operation, request(spoken), None))
+
         async def fetch(token: str | None) -> Page[T]:
             nonlocal dialect
             url = self._endpoint.url
@@ -183,19 +186,13 @@ class EcrRegistry:
             except Refused as refusal:
                 if token is not None or refusal.code not in DIALECT:
                     raise
-                refused = dialect
-                tries = older(refused, large_pages=large_pages, image_status=image_status)
-                # Itself first: what one stray refusal taught would leave archived images out for the rest of the run.
-                for dialect in (refused, *tries) if tries else ():
-                    try:
-                        page = decode(await self._post(operation, request(dialect), None))
-                    except Refused as again:
-                        if again.code not in DIALECT:
-                            raise
-                    else:
-                        self._dialects.learn(url, operation, dialect)
-                        return page
-                raise  # what the newest dialect was told says most about the request itself
+                tries = older(dialect, large_pages=large_pages, image_status=image_status)
+                agreed = await _agreed(ask, dialect, tries) if tries else None
+                if agreed is None:
+                    raise  # what the newest dialect was told says most about the request itself
+                dialect, page = agreed
+                self._dialects.learn(url, operation, dialect)
+                return page
 
         return fetch
 
@@ -215,6 +212,31 @@ class EcrRegistry:
             return data
 
         return await with_keys(self._source, send)
+
+
+async def _agreed(
+    ask: Callable[[Dialect], Awaitable[Page[T]]], refused: Dialect, tries: Sequence[Dialect]
+) -> tuple[Dialect, Page[T]] | None:
+    """The newest dialect that is understood, and the page that came of it; None where none is.
+
+    What was refused is asked first, and once more before an older one is taken: what stray refusals taught would leave
+    archived images out for the rest of the run.
+    """
+    for dialect in (refused, *tries):
+        page = await _understood(ask, dialect)
+        if page is not None:
+            whole = await _understood(ask, refused) if dialect != refused else None
+            return (dialect, page) if whole is None else (refused, whole)
+    return None
+
+
+async def _understood(ask: Callable[[Dialect], Awaitable[Page[T]]], dialect: Dialect) -> Page[T] | None:
+    try:
+        return await ask(dialect)
+    except Refused as refusal:
+        if refusal.code not in DIALECT:
+            raise
+        return None
 
 
 def _encode(asked: dict[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from botocore.parsers import ResponseParserError
 
 from crawler.aws.errors import classify, printable
 from crawler.aws.signing import Keys
-from crawler.errors import CrawlError, Denied, KeysExpired, Refused, Throttled, Transient
+from crawler.errors import CrawlError, Denied, Fatal, KeysExpired, KeysUnknown, Refused, Throttled, Transient
 from crawler.retry import RetryPolicy, persist
 
 if TYPE_CHECKING:
@@ -93,8 +93,10 @@ class ProfileKeys:
         credentials = self._credentials or await self._load()
         try:
             frozen = await credentials.get_frozen_credentials()
-        except _CHAIN_ERRORS as error:
-            failure = self._translate(error)
+        except Fatal:
+            raise
+        except (CrawlError, *_CHAIN_ERRORS) as error:
+            failure = error if isinstance(error, CrawlError) else self._translate(error)
             if self._keys is None:
                 raise failure from error
             # Not renewed in good time. They may be good for a while yet; once they are not, AWS says so.
@@ -160,13 +162,14 @@ class ProfileKeys:
         who = f"the AWS profile {self._profile!r}" if self._profile else "the ambient AWS credentials"
         if isinstance(error, ClientError):
             said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-            return classify(
+            failure = classify(
                 str(said.get("Code", "")),
                 str(said.get("Message", "")),
                 int(meta.get("HTTPStatusCode", 0)),
                 meta.get("HTTPHeaders", {}),
                 doing=f"{who}: {error.operation_name}",
             )
+            return failure if failure.retryable else final(failure)
         if isinstance(error, CredentialRetrievalError):
             # Its text is what a program of the user's wrote to standard error: who knows what that holds.
             provider = error.kwargs.get("provider", "credential provider")
@@ -259,7 +262,13 @@ def remembered(error: CrawlError) -> bool:
 
 
 def final(error: CrawlError) -> CrawlError:
-    """The error as not retryable: its attempts were made here, and the page that needs the keys would multiply them."""
+    """The error of who looked for keys, as who needs them is to see it.
+
+    Not retryable: its attempts were made here, and the page that needs the keys would multiply them. And no
+    `KeysUnknown`: that was said of the keys that ask for others, and is no word of the region that those are for.
+    """
+    if isinstance(error, KeysUnknown):
+        return Denied("CredentialsUnusable", f"{error.message} ({error.code})")
     if not error.retryable:
         return error
     hint = ": AWS throttled STS" if isinstance(error, Throttled) else ""

@@ -21,26 +21,31 @@ Call = Callable[[str, Mapping[str, Any], str, Documented], Awaitable[dict[str, A
 
 _PAGE_SIZE = 20
 
+#: States of accounts in which nothing can be asked. One that is not known here is tried: it may be a new one.
+_CLOSED = frozenset({"PENDING_ACTIVATION", "SUSPENDED", "PENDING_CLOSURE", "CLOSED"})
+
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 
 
 async def active_accounts(call: Call, organization: Organization, warn: Warn) -> AsyncGenerator[Account, None]:
-    """Yield the member pattern, completed with ID and name, for each active account that is not excluded.
+    """Yield the member pattern, completed with ID and name, for each active account that is not excluded, once.
 
     An empty page may still name a next one. A token that comes twice raises `ChainBroken`. Consume under `aclosing`.
     Warns of what was to be excluded and is not there, once all have been listed.
     """
     unmatched = set(organization.exclude)
+    seen: set[str] = set()
     async with aclosing(_listed(call, organization)) as found:
         async for entry in found:
             account_id, name = entry["Id"], str(entry.get("Name") or "")
+            if account_id in seen:
+                continue  # it was moved, or others were closed, while pages came: its rows would come twice
+            seen.add(account_id)
             excluded = {
                 glob for glob in organization.exclude if fnmatchcase(account_id, glob) or fnmatchcase(name, glob)
             }
             unmatched -= excluded
-            if _state(entry) != "ACTIVE":
-                continue
-            if not excluded:
+            if not excluded and _state(entry) not in _CLOSED:
                 yield replace(organization.member, account_id=account_id, name=name)
     for glob in sorted(unmatched):
         warn("exclude: names no account of the organization", glob)
@@ -74,7 +79,7 @@ def _state(account: Mapping[str, Any]) -> object:
 
 
 def is_account(entry: Mapping[str, Any]) -> bool:
-    """Tell whether an entry says which account it is, and its state: without one it would be taken for closed."""
+    """Tell whether an entry says which account it is, and its state: without one it is not whole."""
     account_id = entry.get("Id")
     return isinstance(account_id, str) and _ACCOUNT_ID.fullmatch(account_id) is not None and bool(_state(entry))
 

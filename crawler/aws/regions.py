@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,13 +13,13 @@ from botocore.loaders import create_loader
 from crawler.aws.keys import Source, with_keys
 from crawler.aws.session import is_glob
 from crawler.aws.signing import Keys
-from crawler.errors import ChainBroken, CrawlError, Fatal, KeysExpired, KeysUnknown
+from crawler.errors import ChainBroken, CrawlError, Fatal, KeysExpired, KeysUnknown, Transient
 from crawler.retry import RetryPolicy, persist
 
 if TYPE_CHECKING:
     from crawler.aws.api import Api, Documented
     from crawler.aws.session import Sessions
-    from crawler.model import Account
+    from crawler.model import Account, Warn
 
 _log = structlog.get_logger("crawler.aws")
 
@@ -36,25 +36,41 @@ def is_listed(region: Mapping[str, Any]) -> bool:
     return is_described(region) and isinstance(region.get("RegionOptStatus"), str)
 
 
+@cache
 def known_regions() -> frozenset[str]:
     """All regions of all partitions that this botocore has heard of. AWS opens a few more each year."""
     partitions = create_loader().load_data("partitions")["partitions"]
     return frozenset(name for partition in partitions for name in partition["regions"] if not name.endswith("-global"))
 
 
+def _unheard_of(patterns: Iterable[str], enabled: Iterable[str]) -> list[str]:
+    """The globs that match no region, enabled or not."""
+
+    def matches_any(glob: str, names: Iterable[str]) -> bool:
+        return any(fnmatchcase(name, glob) for name in names)
+
+    globs = [pattern for pattern in patterns if is_glob(pattern) and pattern != "all"]
+    rest = [glob for glob in globs if not matches_any(glob, enabled)]
+    known = known_regions() if rest else ()
+    return [glob for glob in rest if not matches_any(glob, known)]
+
+
 class Regions:
     """Asks account:ListRegions, else ec2:DescribeRegions, else botocore's own list of the partition."""
 
-    def __init__(self, sessions: Sessions, api: Api, policy: RetryPolicy) -> None:
+    def __init__(self, sessions: Sessions, api: Api, policy: RetryPolicy, warn: Warn) -> None:
         self._sessions = sessions
         self._api = api
         self._policy = policy
+        self._warn = warn
 
     async def of(self, account: Account, source: Source) -> dict[str, bool]:
         """The regions to crawl: names as written, globs as what is enabled and matches, each once, in that order.
 
         The value tells whether AWS calls the region enabled. Names are taken at their word and cost no call. A role
-        that cannot be assumed raises `Denied` where it has to be: without keys no answer means anything.
+        that cannot be assumed raises `Denied` where it has to be: without keys no answer means anything. So does
+        `CrawlError` leave where nothing is chosen and a glob matches no region that anybody has heard of: a slip of
+        the pen must not read as an account without regions. Beside what others choose, it is a warning.
         """
         enabled: dict[str, bool] = {}
         if any(is_glob(pattern) for pattern in account.regions):
@@ -67,6 +83,11 @@ class Regions:
                 }
             else:
                 chosen.setdefault(pattern, enabled.get(pattern, False))
+        if slips := _unheard_of(account.regions, enabled):
+            if not chosen:
+                raise CrawlError("NoRegionMatches", f"regions: {', '.join(slips)} matches no region of AWS")
+            for glob in slips:
+                self._warn("regions: matches no region of AWS", glob)
         return chosen
 
     async def _enabled(self, account: Account, source: Source) -> dict[str, bool]:
@@ -105,11 +126,14 @@ class Regions:
             found += [region["RegionName"] for region in answer["Regions"] if region["RegionOptStatus"] in _ENABLED]
             token = answer.get("NextToken")
             if not token:
-                return tuple(sorted(found))
+                break
             if token in seen:
                 raise ChainBroken("RepeatedToken", "account:ListRegions gives the same NextToken twice")
             seen.add(token)
             asked = {**asked, "NextToken": token}
+        if not found:  # there are regions that nobody can disable
+            raise Transient("MalformedResponse", "account:ListRegions names no region that is enabled")
+        return tuple(sorted(found))
 
     async def _describe_regions(self, account: Account, source: Source) -> tuple[str, ...]:
         answer = await self._call(account, source, "ec2", "DescribeRegions", {}, entries=is_described)

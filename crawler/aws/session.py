@@ -111,6 +111,8 @@ class Sessions:
         if not session.get_config_variable("region"):
             # Without any region botocore refuses to make even the STS client of a profile's own role.
             session.set_config_variable("region", _HOME["aws"])
+        # What STS's global endpoint gives is unknown in regions that have to be enabled: they would look disabled.
+        session.set_config_variable("sts_regional_endpoints", "regional")
         # Its "auto" asks the metadata service for a region, through HTTP of its own; all it tells are timeouts and
         # retries of clients that send nothing.
         session.set_config_variable("defaults_mode", "legacy")

@@ -195,6 +195,24 @@ async def test_one_stray_refusal_does_not_make_an_old_server(monkeypatch: pytest
     assert not warnings
 
 
+async def test_two_stray_refusals_do_not_make_an_old_server_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out for the rest of the run has been refused once more, after the older request was understood."""
+    warnings: list[tuple[str, str]] = []
+
+    def reply(request: Request) -> Reply:
+        if len(server.requests) <= 2:
+            return refused("InvalidParameterException")
+        archived = "filter" in request.json
+        return answer({"imageIds": [{"imageDigest": DIGEST}] * (1 + archived)})
+
+    async with registries_at(reply, monkeypatch, warn=lambda *warned: warnings.append(warned)) as (registries, server):
+        registry = await registries.open(target())
+        assert len(await drained(registry.images("a"))) == 2
+        assert len(await drained(registry.images("b"))) == 2
+        assert len(server.requests) == 5
+    assert not warnings
+
+
 async def test_what_was_asked_for_is_never_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"image_status": ImageStatus.ARCHIVED, "page_size": 100}
     async with registries_at(old_server, monkeypatch, **settings) as (registries, server):

@@ -36,7 +36,7 @@ SETTINGS: list[dict[str, str]] = [
     {"AWS_ENDPOINT_URL": "https://proxy.example/path/", "AWS_ENDPOINT_URL_ECR": "http://127.0.0.1:5000"},
     {"AWS_ENDPOINT_URL_STS": "https://sts.example"},
     {"AWS_ENDPOINT_URL": "http://localhost:1", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
-    {"AWS_STS_REGIONAL_ENDPOINTS": "legacy"},
+    {"AWS_STS_REGIONAL_ENDPOINTS": "regional"},
 ]
 REGIONS = ["us-east-1", "eu-west-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1", "xx-foo-1"]
 
@@ -88,6 +88,20 @@ async def test_same_as_boto3(
             assert endpoint.url == request.url
             scope = request.headers["Authorization"].decode().partition("Credential=")[2].split("/")[2:4]
             assert f"<Signer {scope[1]} {scope[0]} " in repr(endpoint.signer)
+
+
+@pytest.mark.parametrize("config", ["", "[profile old]\nsts_regional_endpoints = legacy\n"])
+async def test_roles_are_assumed_in_a_region_whatever_is_set(
+    config: str, aws_environment: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the global endpoint gives is not known in regions that have to be enabled: they would look disabled."""
+    aws_environment.write(config)
+    if not config:
+        monkeypatch.setenv("AWS_STS_REGIONAL_ENDPOINTS", "legacy")
+    service, operation, params = SERVICES[1]
+    async with opened() as api:
+        endpoint = await api.endpoint("old" if config else None, service, "us-east-1", operation, params)
+    assert endpoint.url == "https://sts.us-east-1.amazonaws.com/"
 
 
 CONFIG = """

@@ -15,7 +15,7 @@ from crawler.aws.keys import ProfileKeys, RoleKeys
 from crawler.aws.signing import Keys
 from crawler.errors import CrawlError, Denied, Fatal, KeysExpired, KeysUnknown, Transient
 from crawler.retry import RetryPolicy
-from tests.aws.conftest import ACCESS_KEY, SECRET_KEY
+from tests.aws.conftest import ACCESS_KEY, SECRET_KEY, Config
 from tests.aws.fakes import AT_ONCE, PAGE, ROLE, cooperative, drained, registries_at, target
 from tests.aws.server import Reply, Request, answer, assumed, refused, sts_refused
 
@@ -119,6 +119,45 @@ async def test_a_denied_role_is_asked_for_once_in_a_run(monkeypatch: pytest.Monk
         assert server.count("AssumeRole") == 1
 
 
+STRANGERS = sts_refused("InvalidClientTokenId", message="The security token included in the request is invalid")
+
+
+async def test_keys_that_sts_does_not_know_say_nothing_about_a_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said of the hub's keys, by a region that is always enabled: also where it is said while a page waits."""
+    roles = iter([assumed("ASIA0"), STRANGERS])
+
+    def reply(request: Request) -> Reply:
+        return next(roles) if request.operation == "AssumeRole" else refused("ExpiredTokenException")
+
+    async with registries_at(reply, monkeypatch) as (registries, server):
+        registry = await registries.open(target(ROLE))
+        for ask in (registry.images("a"), registry.repositories()):
+            with pytest.raises(Denied, match=r"sts:AssumeRole.*InvalidClientTokenId") as caught:
+                await ask(None)
+            assert caught.value.code == "CredentialsUnusable"
+            assert not isinstance(caught.value, KeysUnknown)
+        with pytest.raises(Denied, match="CredentialsUnusable"):
+            await registries.open(target(ROLE, "eu-west-2"))
+        assert server.count("AssumeRole") == 2
+
+
+async def test_nor_do_those_that_sts_does_not_know_in_the_credential_chain(
+    aws_environment: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws_environment.write("""
+[profile source]
+aws_access_key_id = AKIASOURCE
+aws_secret_access_key = canarySecret
+[profile assumed]
+role_arn = arn:aws:iam::123456789012:role/named
+source_profile = source
+""")
+    async with registries_at(lambda _: STRANGERS, monkeypatch) as (registries, _):
+        with pytest.raises(Denied, match=r"'assumed'.*InvalidClientTokenId") as caught:
+            await registries.open(target(replace(ROLE, role=(), external_ids=(), profile="assumed")))
+    assert caught.value.code == "CredentialsUnusable"
+
+
 async def test_a_hiccup_of_sts_is_retried_and_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     replies: list[Reply] = [sts_refused("Throttling", 400), None, sts_refused("Throttling", 400)]
 
@@ -210,8 +249,9 @@ async def test_a_failed_renewal_leaves_the_old_keys_until_they_end() -> None:
 class Refreshable:
     """Credentials that botocore renews by itself: found, given once, and then its service fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: Exception) -> None:
         self.asked = 0
+        self.failure = failure
 
     def chain(self, _: str | None, *, fresh: bool) -> Refreshable:
         assert not fresh
@@ -223,15 +263,29 @@ class Refreshable:
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
         self.asked += 1
         if self.asked > 2:
-            raise RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
+            raise self.failure
         return ReadOnlyCredentials("ASIA0", "secret", "token")
 
 
 async def test_keys_that_the_chain_fails_to_renew_are_used_until_aws_calls_them_expired() -> None:
-    source = ProfileKeys(Refreshable(), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]
+    late = RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
+    source = ProfileKeys(Refreshable(late), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]
     with capture_logs() as logs:
         assert [(await source.keys()).access_key for _ in range(4)] == ["ASIA0"] * 4
     assert [log["event"] for log in logs] == ["keys not renewed yet"]
+
+
+@pytest.mark.parametrize("error", [Transient("Timeout", "no answer"), CrawlError("RedirectRefused", "to a stranger")])
+async def test_keys_are_used_on_where_our_own_sender_fails_to_renew_them(error: CrawlError) -> None:
+    source = ProfileKeys(Refreshable(error), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]
+    assert [(await source.keys()).access_key for _ in range(4)] == ["ASIA0"] * 4
+
+
+async def test_a_wrong_clock_is_told_though_old_keys_are_there() -> None:
+    source = ProfileKeys(Refreshable(Fatal("ClockSkew", "late")), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]
+    await source.keys()
+    with pytest.raises(Fatal, match="late"):
+        await source.keys()
 
 
 async def test_who_waited_shares_a_failure_instead_of_repeating_it() -> None:

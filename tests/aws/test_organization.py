@@ -74,6 +74,29 @@ async def test_units_are_walked_and_none_twice(monkeypatch: pytest.MonkeyPatch) 
     assert sorted(found) == ["team-1", "team-2", "team-3", "team-4"]
 
 
+async def test_an_account_that_is_listed_twice_is_crawled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accounts come and go between two pages, and one that is moved is met in both of its units."""
+    pages = iter([{"Accounts": [entry(1), entry(2)], "NextToken": "a"}, {"Accounts": [entry(2), entry(3)]}])
+    assert await members(lambda _: answer(next(pages)), monkeypatch) == ["team-1", "team-2", "team-3"]
+
+    def moved(request: Request) -> Reply:
+        accounts = request.operation == "ListAccountsForParent"
+        return answer({"Accounts": [entry(1)]} if accounts else {"OrganizationalUnits": []})
+
+    units = replace(ALL, include_ous=("ou-root-aaaaaaaa", "ou-root-bbbbbbbb"))
+    assert await members(moved, monkeypatch, units) == ["team-1"]
+
+
+@pytest.mark.parametrize(
+    ("state", "crawled"), [("CLOSED", False), ("SUSPENDED", False), ("UNDER_REVIEW", True), ("active", True)]
+)
+async def test_only_a_state_that_is_known_to_be_none_leaves_an_account_out(
+    state: str, monkeypatch: pytest.MonkeyPatch, *, crawled: bool
+) -> None:
+    listed = answer({"Accounts": [entry(1, State=state)]})
+    assert await members(lambda _: listed, monkeypatch) == ["team-1"] * crawled
+
+
 async def test_a_repeated_token_breaks_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ChainBroken):
         await members(lambda _: answer({"Accounts": [entry(1)], "NextToken": "a"}), monkeypatch)

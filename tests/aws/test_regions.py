@@ -6,7 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from crawler.aws import known_regions
-from crawler.errors import Denied, KeysUnknown
+from crawler.errors import CrawlError, Denied, KeysUnknown
+from crawler.model import Outcome
 from tests.aws.fakes import ACCOUNT, registries_at
 from tests.aws.server import Handler, Reply, Request, answer, refused, sts_refused
 
@@ -45,6 +46,23 @@ async def test_enabled_regions(patterns: tuple[str, ...], found: list[str], monk
     assert await regions(account_service, patterns, monkeypatch) == found
 
 
+@pytest.mark.parametrize("patterns", [("eu-wset-*",), ("ap-*", "eu-wset-*"), ("eu-wset-*", "al[l]")])
+async def test_globs_that_match_no_region_at_all_are_no_account_without_regions(
+    patterns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CrawlError, match=r"regions: eu-wset-\*") as caught:
+        await regions(account_service, patterns, monkeypatch)
+    assert (caught.value.code, caught.value.outcome) == ("NoRegionMatches", Outcome.FAILED)
+
+
+async def test_a_glob_that_matches_no_region_beside_others_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[tuple[str, str]] = []
+    async with registries_at(account_service, monkeypatch, warn=lambda *told: warned.append(told)) as (registries, _):
+        found = await registries.regions(replace(ACCOUNT, regions=("us-east-1", "eu-wset-*", "me-*")))
+    assert list(found) == ["us-east-1"]
+    assert warned == [("regions: matches no region of AWS", "eu-wset-*")]
+
+
 async def test_names_cost_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     async with registries_at(lambda _: None, monkeypatch) as (registries, server):
         account = replace(ACCOUNT, role=("inventory",), regions=("xx-foo-1", "eu-west-1", "xx-foo-1"))
@@ -58,6 +76,8 @@ async def test_names_cost_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
         refused("AccessDeniedException", 403),
         answer(b"<html>", 404),
         answer(b"{}"),
+        answer({"Regions": []}),
+        answer({"Regions": [{"RegionName": "me-south-1", "RegionOptStatus": "DISABLED"}]}),
         answer({"Regions": [{"RegionOptStatus": "ENABLED"}]}),
         answer({"Regions": [{"RegionName": "eu-west-1"}]}),
         answer({"Regions": [{"RegionName": 1, "RegionOptStatus": "ENABLED"}]}),
