@@ -1,7 +1,9 @@
 """`python -m crawler`, and the `crawler` command."""
 
 import gc
+import os
 import sys
+from contextlib import suppress
 
 from crawler import __version__
 
@@ -22,7 +24,25 @@ def main() -> None:
         sys.exit(
             f"crawler: {missing.name} is not installed here: run `. .venv/bin/activate`, or `python -m pip install .`"
         )
-    run()
+    try:
+        run()
+    except SystemExit as ended:
+        if "obstore" in sys.modules and isinstance(ended.code, int):
+            _leave(ended.code)
+        raise
+
+
+def _leave(code: int) -> None:
+    """End the process, unless what is written cannot be.
+
+    A thread of obstore that still lets go of an object while the interpreter ends would abort the process, after all
+    went well.
+    """
+    with suppress(OSError):  # told by the interpreter
+        if sys.stdout:
+            sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import io
 import json
 import signal
 import stat
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -245,6 +247,30 @@ def test_runs_and_show(program: Zygote, local: Place) -> None:
     assert program.run("show", "none", "--output", local.output) == 2
     assert program.run("runs", "--output", "elsewhere/") == 2
     assert "there is no such folder" in program.said()
+
+
+#: Ends as the program does, and not as `zygote` has it; a thread that waits for the interpreter gets it late.
+ENDS = """
+import os, sys
+import crawler.cli, crawler.publication
+from crawler.__main__ import main
+
+sys.setswitchinterval(5)
+for _ in range(12):
+    if not (child := os.fork()):
+        main()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr)
+"""
+
+
+def test_a_thread_of_the_store_does_not_abort_the_end_of_the_program(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS, "runs", "--output", f"{tmp_path}/"], capture_output=True, check=True
+    )
+    assert ended.stderr.split() == [b"0"] * 12
+    assert len(ended.stdout.splitlines()) == 12 * 3
 
 
 def test_clean_removes_what_no_run_rests_on(program: Zygote, place: Place, estate: Estate) -> None:
