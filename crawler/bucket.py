@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+from urllib.parse import urlsplit
 
 from obstore.store import S3Store
 
+from crawler.wording import printable
+
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
+
+_SAID = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
+
+#: An answer's status, and what else obstore tells of it: its body, of whatever length.
+_STATUS = re.compile(r"(status code: \d{3}[^:]*):.*")
+
+#: A proxy that nobody can be: there is no port 0 to listen on.
+_NOWHERE = "http://0.0.0.0:0"
 
 
 class Credential(TypedDict):
@@ -25,13 +38,14 @@ class Credential(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """How to reach a bucket. `credentials` are the keys of the moment."""
+    """How to reach a bucket. `credentials` are the keys of the moment; `proxy` is the one that stands before it."""
 
     name: str
     region: str
     endpoint: str
     credentials: Callable[[], Awaitable[Credential]] = field(repr=False)
     ca_bundle: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
     def under(self, prefix: str) -> S3Store:
         """What lies under a prefix. Asks nothing yet."""
@@ -47,11 +61,36 @@ class Bucket:
             client_options=self._client_options(),
         )
 
+    def way(self) -> dict[str, str]:
+        """Options of obstore and of delta-rs by which no other host is reached, unless there is a `proxy`.
+
+        Below both is a client that follows redirects, with the session token in its headers, that reads proxies from
+        the environment, for plain HTTP on loopback too, and that has no switch for either. So all other hosts are
+        behind a proxy that is not there.
+        """
+        if self.proxy:
+            return {"proxy_url": self.proxy}
+        return {"proxy_url": _NOWHERE, "proxy_excludes": urlsplit(self.endpoint).hostname or ""}
+
     def _client_options(self) -> ClientConfig:
-        options: ClientConfig = {"allow_http": self.endpoint.startswith("http://"), "timeout": timedelta(minutes=5)}
+        options = cast("ClientConfig", self.way())
+        options["allow_http"] = self.endpoint.startswith("http://")
+        options["timeout"] = timedelta(minutes=5)
         if self.ca_bundle:
             options["root_certificate"] = Path(self.ca_bundle).read_bytes()
         return options
+
+
+def reason(error: Exception) -> str:
+    """What a store's server says, else the first line of obstore's many; never what the request had in its headers.
+
+    Only S3's own words are shown: the page of a proxy may repeat the request.
+    """
+    text = str(error).strip()
+    if said := _SAID.search(text):
+        return printable(unescape(f"{said[1]}: {said[2]}"))
+    line = (text.splitlines() or [type(error).__name__])[0]
+    return printable(_STATUS.sub(r"\1", line))
 
 
 def _provider(credentials: Callable[[], Awaitable[Credential]]) -> Any:  # noqa: ANN401  obstore types it by a protocol that is not importable at run time

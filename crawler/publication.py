@@ -270,11 +270,11 @@ async def _tables(order: Order) -> list[Table]:
     if order.delta:
         from crawler.tables.delta import Delta  # noqa: PLC0415
 
-        tables.append(Delta(order.delta, await _delta_options(order.delta), order.rows))
+        tables.append(Delta(order.delta, await delta_options(order.delta), order.rows))
     return tables
 
 
-async def _delta_options(uri: str) -> dict[str, str]:
+async def delta_options(uri: str) -> dict[str, str]:
     """What delta-rs must know to reach the bucket that we would."""
     if not uri.startswith("s3://"):
         return {}
@@ -288,5 +288,6 @@ async def _delta_options(uri: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": keys["secret_access_key"],
         "AWS_ALLOW_HTTP": str(bucket.endpoint.startswith("http://")).lower(),
         "conditional_put": "etag",
+        **bucket.way(),
     }
     return options | ({"AWS_SESSION_TOKEN": keys["token"]} if keys["token"] else {})

@@ -24,7 +24,7 @@ from anyio import to_thread
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore
 
-from crawler.bucket import Bucket
+from crawler.bucket import Bucket, reason
 from crawler.errors import Fatal, UsageError
 from crawler.local_files import discard, local_file, told
 
@@ -47,8 +47,6 @@ _UNFINISHED = re.compile(r"\.new-[0-9a-f]+(#\d+)?$|#\d+$")
 _CONFLICTS, _UNDECIDED = 10, 0.5
 
 _PROBE = ".writable.new-"
-
-_SAID = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
 
 
 class Exists(Exception):
@@ -289,17 +287,9 @@ def _told(uri: str, *expected: type[Exception]) -> Generator[None]:
     try:
         yield
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise Fatal("StoreDenied", f"{uri}: not allowed: {_reason(error)}") from error
+        raise Fatal("StoreDenied", f"{uri}: not allowed: {reason(error)}") from error
     except (BaseError, OSError) as error:
         # A file may be missing, a bucket may not.
         if isinstance(error, expected) and "NoSuchBucket" not in str(error):
             raise
-        raise Fatal("StoreFailed", f"{uri}: {_reason(error)}; nothing more is published") from error
-
-
-def _reason(error: Exception) -> str:
-    """What the server says, else the first line of obstore's many."""
-    text = str(error).strip()
-    if said := _SAID.search(text):
-        return f"{said[1]}: {said[2]}"
-    return (text.splitlines() or [type(error).__name__])[0]
+        raise Fatal("StoreFailed", f"{uri}: {reason(error)}; nothing more is published") from error

@@ -19,6 +19,7 @@ from crawler.aws.session import Sessions
 from crawler.bucket import Bucket, Credential
 from crawler.errors import CrawlError, Fatal, UsageError
 from crawler.retry import RetryPolicy, persist
+from crawler.wording import printable
 
 #: Seconds after which obstore asks for the keys again. botocore renews them long before their end.
 _FRESH = timedelta(minutes=10)
@@ -47,11 +48,22 @@ class Buckets:
         own = answer.headers.get("x-amz-bucket-region") or region
         if own != region:
             endpoint = await self._endpoint(own)
-        return Bucket(name, own, endpoint, self._credential, ca_bundle)
+        elif 300 <= answer.status < 400:  # noqa: PLR2004 RFC 9110 §15.4
+            raise UsageError(
+                f"s3://{name}: {endpoint} answers {answer.status}, a redirect, which would show our keys to another "
+                "host: name the right region or endpoint (AWS_REGION, AWS_ENDPOINT_URL_S3)"
+            )
+        proxy = route(endpoint, ca_bundle).proxy
+        return Bucket(name, own, endpoint, self._credential, ca_bundle, str(proxy) if proxy else None)
 
     async def _endpoint(self, region: str) -> str:
-        async with await self._client(region, "none", "none", None) as client:
-            url = str(client.meta.endpoint_url).rstrip("/")
+        try:
+            async with await self._client(region, "none", "none", None) as client:
+                url = str(client.meta.endpoint_url).rstrip("/")
+        except (BotoCoreError, ValueError) as error:  # the region or the endpoint is no such thing
+            raise UsageError(
+                f"S3 in {printable(region)}: {printable(str(error))}: look at AWS_REGION and AWS_ENDPOINT_URL_S3"
+            ) from error
         check_host(url, service="s3")
         return url
 
@@ -92,7 +104,8 @@ class Buckets:
                             )
                             aborted += 1
         except (BotoCoreError, ClientError) as error:
-            raise Fatal("StoreFailed", f"s3://{bucket.name}/{prefix}: listing stale uploads: {error}") from error
+            why = printable(str(error))
+            raise Fatal("StoreFailed", f"s3://{bucket.name}/{prefix}: listing stale uploads: {why}") from error
         return aborted
 
 

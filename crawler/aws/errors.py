@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from xml.sax.saxutils import unescape
 
+from crawler import wording
 from crawler.errors import (
     KEYS_UNKNOWN,
     CrawlError,
@@ -107,24 +108,12 @@ DIALECT = frozenset({
 
 #: Seconds. AWS refuses signatures that are five minutes off; local and server clock are never read at once.
 _SKEW_LIMIT = 240.0
-_MESSAGE_LIMIT = 500
 
 _XML_CODE = re.compile(rb"<Code>\s*([^<]{1,200}?)\s*</Code>")
 _XML_MESSAGE = re.compile(rb"<Message>\s*([^<]*?)\s*</Message>")
-_SECRETS = re.compile(
-    r"(?:AWS4-HMAC-SHA256[^\n]*)"
-    r"|(?:(?i:Signature|X-Amz-Security-Token|SessionToken|SecretAccessKey)\W{1,4}[A-Za-z0-9/+=%]{16,})"
-    r"|(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{100,}={0,2}"  # session tokens; an ARN or a sentence never runs on so long
-    r"|(?<![A-Za-z0-9/+:_-])(?=[A-Za-z0-9/+]*[+/A-Z])(?=[A-Za-z0-9/+]*[0-9])(?=[A-Za-z0-9/+]*[a-z])[A-Za-z0-9/+]{40}"
-    r"(?![A-Za-z0-9/+=_-])"  # secret access keys: 40 of both cases and digits
-)
 
-
-def printable(text: str, limit: int = _MESSAGE_LIMIT) -> str:
-    """`text` for a person's screen: secrets masked, control characters escaped, and no longer than `limit`."""
-    text = _SECRETS.sub("***", text[: limit * 8])
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+#: What AWS says, for a person's screen: see there.
+printable = wording.printable
 
 
 def malformed(body: bytes, wanted: str) -> Transient:

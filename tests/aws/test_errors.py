@@ -234,6 +234,12 @@ def test_messages_hold_no_secrets() -> None:
         shown = printable(text)
         assert "***" in shown
         assert not any(part in shown for part in (secret, token, "a" * 64))
+    for written in (
+        token.replace("/", "%2F").replace("+", "%2b"),
+        token.replace("/", "\\/"),
+        token.replace("/", "&#x2F;"),
+    ):
+        assert printable(f"you sent {written}, which is bad") == "you sent ***, which is bad"
     assert printable(f"key {secret} is bad") == "key *** is bad"
     arn = "User: arn:aws:sts::123456789012:assumed-role/OrganizationInventory/ecr-inventory-crawler is not authorized"
     assert printable(arn) == arn
