@@ -39,9 +39,9 @@ def _leave(code: int) -> None:
     went well.
     """
     with suppress(OSError):  # told by the interpreter
-        if sys.stdout:
-            sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream:  # None where its descriptor was closed
+                stream.flush()
         os._exit(code)
 
 
