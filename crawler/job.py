@@ -123,7 +123,9 @@ async def run(
     """Crawl as `settings` say; publish the files; print the summary."""
     try:
         async with hints as remembered, place(remembered) as destination:
-            return await _run(settings, file, destination, ledger_file, report_file, hints=remembered, shown=shown)
+            code, hangs = await _run(
+                settings, file, destination, ledger_file, report_file, hints=remembered, shown=shown
+            )
     except AlreadyPublished as found:
         _say(str(found))
         return COMPLETE if found.status in ("complete", "tolerated") else INCOMPLETE
@@ -132,6 +134,9 @@ async def run(
             _say(f"FAILED: {printable(str(failure))}")
             return FATAL
         raise
+    if hangs:  # the interpreter would wait for it
+        os._exit(code)
+    return code
 
 
 async def _run(
@@ -143,7 +148,8 @@ async def _run(
     *,
     hints: HintsFile,
     shown: StandardError | None,
-) -> int:
+) -> tuple[int, bool]:
+    """Return the exit code, and whether a look-up or a write may hang in a thread for minutes yet."""
     console = Terminal()
     log_context.begin(destination.run_id)
     for warning in file.warnings:
@@ -194,10 +200,7 @@ async def _run(
             await _drained(shown)
             if telemetry:
                 await to_thread.run_sync(telemetry.close, abandon_on_cancel=True)
-    if stop.signal or failure:
-        # A look-up or a write may hang in a thread for minutes yet, and the interpreter would wait for it.
-        os._exit(ending.exit_code)
-    return ending.exit_code
+    return ending.exit_code, bool(stop.signal or failure)
 
 
 def _conclude(

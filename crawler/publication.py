@@ -18,7 +18,7 @@ from crawler.ledger import Ledger, fields
 from crawler.local_files import discard, local_file, told
 from crawler.model import Account, Outcome, Result, RowKind
 from crawler.runs import layout
-from crawler.runs.attempt import Published, begin, join, living
+from crawler.runs.attempt import Published, begin, join, leave, living
 from crawler.runs.catalog import Cleaned, clean, newest_unfinished
 from crawler.runs.documents import Claim, Manifest
 from crawler.runs.journal import Journal
@@ -95,7 +95,7 @@ class Publication:
         self._tables = tables
         self._publish_partial = publish_partial
         self.manifest: Manifest | None = None
-        self._there = self._gathers = False
+        self.there = False
         self._store = store
         self._journal = journal
         self._encoding = cast("Encoding[object]", encoding_of(claim.format, claim.run, rows))
@@ -121,7 +121,6 @@ class Publication:
 
     async def accept(self, report: Report) -> None:
         """Rest on what a shard has committed."""
-        self._gathers = True
         if report.record:
             self._journal.accept(report.record, report.parts)
 
@@ -158,8 +157,7 @@ class Publication:
         claim, journal = self.claim, self._journal
         path, timeline_path = layout.ledger(claim.run, claim.attempt), layout.timeline(claim.run, claim.attempt)
         async with living(self._store, claim):
-            if self._gathers or claim.base:  # what others say that they put there, or what somebody may have removed
-                await require_parts(self._store, claim, journal.parts)
+            await require_parts(self._store, claim, journal.parts)
             parts = await merged(self._store, journal, self._encoding)
             self._ledger_file.seek(0)
             await self._store.put(path, self._ledger_file)
@@ -186,7 +184,7 @@ class Publication:
                 timeline=timeline_path,
             )
             await publish(self._store, journal, self.manifest)
-            self._there = True
+            self.there = True
             # Opened anew: what opened them before the crawl may have been keys that end within the hour.
             await commit(self._store, self.manifest, await self._tables(), partial_too=self._publish_partial)
 
@@ -198,7 +196,7 @@ class Publication:
 
     def left_behind(self) -> str:
         """See `Destination`."""
-        if self._there:
+        if self.there:
             return f"run {self.claim.run} is published; the same command again adds it to tables that do not have it"
         return (
             f"run {self.claim.run} is not published; what was committed stays: go on with --run-id {self.claim.run}, "
@@ -225,7 +223,12 @@ async def publication(order: Order) -> AsyncGenerator[Publication]:
             await follow(store, found.manifest)
             await commit(store, found.manifest, tables, partial_too=order.publish_partial)
             raise AlreadyPublished(run_id, store.uri, found.manifest.status) from found
-        yield exits.enter_context(closing(_publication(store, claim, order)))
+        made = exits.enter_context(closing(_publication(store, claim, order)))
+        try:
+            yield made
+        finally:
+            if not made.there:  # else nobody asks any more
+                await leave(store, claim)
 
 
 @asynccontextmanager

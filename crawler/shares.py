@@ -5,7 +5,7 @@ Each crawls its own accounts and commits them in one record. Whoever finds all n
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -15,12 +15,12 @@ from typing import Any
 from crawler.destination import AlreadyPublished, Learn, Take
 from crawler.errors import Fatal
 from crawler.hints_file import HintsFile
-from crawler.ledger import Ledger, line, parse
+from crawler.ledger import Ledger, line, nothing_matches, parse
 from crawler.local_files import discard, local_file, told
 from crawler.model import Account, Outcome, Result, RowKind
 from crawler.publication import Order, Publication, joined
 from crawler.runs import layout
-from crawler.runs.attempt import read_manifest
+from crawler.runs.attempt import living, read_manifest
 from crawler.runs.documents import Claim
 from crawler.runs.shards import ShardJournal, read_report
 from crawler.shard import Held, Report
@@ -30,6 +30,7 @@ from crawler.sinks.parts import PartSink, Sizes
 from crawler.sinks.writer import Send, writing
 from crawler.store import Store
 from crawler.timeline import RATES_KEPT, Timeline
+from crawler.wanted import told_unmatched
 
 
 class AlreadyCommitted(AlreadyPublished):
@@ -74,7 +75,7 @@ class SharedPublication:
         """See `Destination`."""
         encoding = encoding_of(self.claim.format, self.claim.run, self._rows)
         sink: PartSink[Any] = PartSink(encoding, self._journal, replace(Sizes(), seconds=float("inf"), share=0.0))
-        async with sink.running():
+        async with living(self._store, self.claim), sink.running():
             yield sink
 
     @asynccontextmanager
@@ -107,6 +108,7 @@ class SharedPublication:
             self._lines.seek(0)
             left = [each for each in self._lines if each not in whole]
         report = Report(self._number, b"".join(units), b"".join(left), ledger.totals)
+        report.regions, report.repositories = map(frozenset, ledger.unmatched)
         report.learned = self._hints.hints.learned
         report.warnings = [(message, where) for message, places in ledger.warnings.items() for where in places]
         await self._journal.seal(report)
@@ -137,18 +139,33 @@ class SharedPublication:
         ledger = Ledger()
         async with self._publication.keeping() as send:
             ledger.sends = [send]
-            for number, path in enumerate(paths, 1):
-                report = await read_report(self._store, path, number)
-                await self._publication.accept(report)
-                self._hints.hints.learn(report.learned)
-                for warning in report.warnings:
-                    ledger.warn(*warning)
-                await ledger.join(report.totals, report.lines, map(parse, report.left.splitlines()))
+            await self._gather(paths, ledger)
         # Without intervals: those of this share are not the run's, and the others have told none.
         timeline = Timeline(rates=self._hints.hints.slowest(RATES_KEPT))
         await self._publication.publish(status_of(ledger, self._tolerated), ledger, timeline)
         totals = ledger.totals
         await self._hints.publish(totals.pages, totals.repositories.total(), totals.rows)
+
+    async def _gather(self, paths: Iterable[str], ledger: Ledger) -> None:
+        """Count in what all shares have. Raises `Fatal` where none of them has found what was asked for."""
+        asked: Mapping[str, Sequence[str]] = self.claim.settings
+        regions, repositories = set(asked["region"]), set(asked["repository"])
+        told: set[bytes] = set()
+        for number, path in enumerate(paths, 1):
+            report = await read_report(self._store, path, number, told)
+            # Of the organization as a whole each share says the same.
+            told.update(line(result) for result in map(parse, report.left.splitlines()) if not result.unit.account)
+            await self._publication.accept(report)
+            self._hints.hints.learn(report.learned)
+            regions &= report.regions
+            repositories &= report.repositories
+            for warning in report.warnings:
+                ledger.warn(*warning)
+            await ledger.join(report.totals, report.lines, map(parse, report.left.splitlines()))
+        if nothing := nothing_matches(asked, ledger.totals):
+            raise Fatal("NothingMatches", f"{nothing}: no share has found any, and run {self.run_id} is not published")
+        for warning in told_unmatched(asked, regions, repositories):
+            ledger.warn(*warning)
 
     def published(self) -> str:
         """See `Destination`."""

@@ -37,9 +37,6 @@ _CHUNK_BYTES, _CHUNKS_AT_ONCE = 8 << 20, 3
 #: Bytes that are read at a time, where a file is read in little pieces.
 _READ_BYTES = 1 << 16
 
-#: Files name internal systems: theirs is nobody's business but the owner's.
-_UMASK = 0o077
-
 #: What obstore leaves of a local write that was killed: the name, and a number.
 _UNFINISHED = re.compile(r"\.new-[0-9a-f]+(#\d+)?$|#\d+$")
 
@@ -79,8 +76,7 @@ class Store:
 
     @classmethod
     def local(cls, name: str) -> Self:
-        """A folder, made if need be. Raises `UsageError` if it cannot be written. Sets the process's umask."""
-        os.umask(_UMASK)
+        """A folder, made if need be. Raises `UsageError` if it cannot be written. Modes are by the process's umask."""
         folder = Path(os.path.realpath(name))
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +162,9 @@ class Store:
         """Write a file whole, replacing what was there. A large one is an upload of several requests on S3."""
         with _told(self.uri_of(path)):
             if self._folder:
-                await to_thread.run_sync(partial(self._write_local, self._folder, path, file, overwrite=True))
+                write = partial(self._write_local, self._folder, path, file, overwrite=True)
+                # A file may be closed by whoever gave it once this returns; bytes stay, however long a disk hangs.
+                await to_thread.run_sync(write, abandon_on_cancel=isinstance(file, bytes))
                 return
             await obstore.put_async(self._backing, path, file, chunk_size=_CHUNK_BYTES, max_concurrency=_CHUNKS_AT_ONCE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -16,8 +17,13 @@ from crawler.runs import layout, owners
 from crawler.runs.documents import Claim, Manifest
 from crawler.store import Exists, Store
 
+logger = logging.getLogger(__name__)
+
 #: Seconds between two signs of life, and how long a silent attempt is watched before it is held for dead.
 BEAT, SILENCE = 5.0, 17.0
+
+#: The last sign of life.
+_ENDED = b"ended"
 
 
 class Published(Exception):
@@ -31,8 +37,8 @@ class Published(Exception):
 async def begin(store: Store, run_id: str, format: str, settings: Mapping[str, Any]) -> Claim:  # noqa: A002  the field's own word
     """Begin the run, or go on with it. `settings` are those that decide which rows it has, as JSON has them.
 
-    Raises `Published`; or `UsageError` where an attempt is alive, where the run was begun with other settings, and
-    where the store would let two attempts overwrite each other.
+    Raises `Published`; `Fatal` where an attempt is alive; or `UsageError` where the run was begun with other settings,
+    and where the store would let two attempts overwrite each other.
     """
     where = store.uri_of(layout.run_folder(run_id))
     if manifest := await read_manifest(store, run_id):
@@ -85,7 +91,12 @@ async def _claimed(store: Store, first: Claim) -> Claim:
         ours = first
         if last := await newest(store, first.run):
             _same_settings(where, last.settings, first.settings, last.format, first.format)
-            await _wait_for_its_end(store, last)
+            if await lives(store, last):
+                raise Fatal(
+                    "InUse",
+                    f"{where}: attempt {last.attempt} is alive on {last.owner.get('host')}, process "
+                    f"{last.owner.get('pid')}: wait for it, or use another --run-id",
+                )
             base = await lineage(store, last)
             ours = replace(first, attempt=last.attempt + 1, date=last.date, started=last.started, base=base)
         try:
@@ -94,8 +105,8 @@ async def _claimed(store: Store, first: Claim) -> Claim:
             # What a process sent to a bucket before it was killed may come to pass after its end.
             if (other := await newest(store, first.run)) and owners.dead(other.owner):
                 continue
-            raise UsageError(
-                f"{where}: another process has just begun this run: wait for it, or use another id"
+            raise Fatal(
+                "InUse", f"{where}: another process has just begun this run: wait for it, or use another --run-id"
             ) from None
         return ours
 
@@ -138,33 +149,32 @@ def _same_settings(
         raise UsageError(f"{where}: this run was begun with another {names}: use the same again, or another --run-id")
 
 
-async def _wait_for_its_end(store: Store, claim: Claim) -> None:
-    """Return when the attempt has certainly, or most likely, ended. Raises `UsageError` if it lives.
+async def lives(store: Store, claim: Claim) -> bool:
+    """Tell whether the attempt is at work; where that cannot be seen, it is watched for `SILENCE` seconds at most.
 
-    No clocks are compared: its sign of life changes while we watch, or it does not.
+    No clocks are compared: its sign of life changes while we watch, or it does not. One that just began has none yet.
     """
+    # Where several crawl shares of a run, the claim names only the first of them.
+    if "shard" not in claim.settings and owners.dead(claim.owner):
+        return False
     path = layout.alive(claim.run, claim.attempt)
     seen = await store.read(path)
-    if seen is None or owners.dead(claim.owner):
-        return
+    if seen == _ENDED:
+        return False
     with anyio.move_on_after(SILENCE):
         while (sign := await store.read(path)) == seen:  # noqa: ASYNC110  (the event is in another process)
             await anyio.sleep(BEAT / 5)
-        if sign is not None:
-            raise UsageError(
-                f"{store.uri_of(layout.run_folder(claim.run))}: in use: attempt {claim.attempt} is alive on "
-                f"{claim.owner.get('host')}, process {claim.owner.get('pid')}: wait for it, or use another --run-id"
-            )
+        return sign not in (_ENDED, None)  # older programs removed it when they ended
+    return False
 
 
 @asynccontextmanager
 async def living(store: Store, claim: Claim) -> AsyncGenerator[None]:
     """Show that this attempt lives while the body runs, and end the body once a newer attempt has the run.
 
-    What the body raises leaves bare, in no group; and whoever comes next need not wait for this attempt's silence.
+    What the body raises leaves bare, in no group.
     """
-    path = layout.alive(claim.run, claim.attempt)
-    await store.put(path, b"0")
+    await store.put(layout.alive(claim.run, claim.attempt), b"0")
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(_beat, store, claim)
@@ -173,12 +183,17 @@ async def living(store: Store, claim: Claim) -> AsyncGenerator[None]:
         except Exception as error:  # noqa: BLE001  (raised again below)
             failure = error
         group.cancel_scope.cancel()
+    if failure:
+        raise failure
+
+
+async def leave(store: Store, claim: Claim) -> None:
+    """Say that this attempt has ended, so that whoever comes next need not watch it. What fails is a warning."""
     try:
         with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-            await store.delete(path)
-    finally:
-        if failure:
-            raise failure
+            await store.put(layout.alive(claim.run, claim.attempt), _ENDED)
+    except Fatal as failure:
+        logger.warning("run %s: whoever goes on with it may have to watch this process first: %s", claim.run, failure)
 
 
 async def _beat(store: Store, claim: Claim) -> None:

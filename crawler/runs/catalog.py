@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from crawler.errors import Fatal, UsageError
 from crawler.runs import layout
-from crawler.runs.attempt import lineage, newest, read_manifest
+from crawler.runs.attempt import lineage, lives, newest, read_manifest
 from crawler.runs.documents import Claim, Manifest, Record
 from crawler.runs.publish import tidy
 from crawler.store import Store
@@ -126,6 +126,10 @@ async def _clean_unfinished(store: Store, claim: Claim, older_than: timedelta) -
     latest = datetime.now(UTC) - older_than
     async with aclosing(store.list(layout.data(claim.run, claim.date))) as entries:
         orphans = [entry.path async for entry in entries if entry.path not in named and entry.modified < latest]
+    # Parts come before their record. Only where there are any: it may have to be watched.
+    own = layout.parts_of(claim.run, claim.date, claim.attempt)
+    if any(path.startswith(own) for path in orphans) and await lives(store, claim):
+        orphans = [path for path in orphans if not path.startswith(own)]
     for path in orphans:
         await store.delete(path)
     return len(orphans)

@@ -85,9 +85,14 @@ def data(run_id: str, date: str) -> str:
     return f"data/date={date}/run={run_id}/"
 
 
+def parts_of(run_id: str, date: str, attempt: int) -> str:
+    """What the paths of all parts of an attempt begin with."""
+    return f"{data(run_id, date)}part-{attempt:05}-"
+
+
 def part(run_id: str, date: str, attempt: int, number: int, suffix: str) -> str:
     """One part; no two attempts use the same name."""
-    return f"{data(run_id, date)}part-{attempt:05}-{number:06}{suffix}"
+    return f"{parts_of(run_id, date, attempt)}{number:06}{suffix}"
 
 
 def part_of_shard(run_id: str, date: str, attempt: int, piece: tuple[int, str, int], suffix: str) -> str:
@@ -96,7 +101,7 @@ def part_of_shard(run_id: str, date: str, attempt: int, piece: tuple[int, str, i
     No two that crawl a shard use the same name.
     """
     shard, nonce, number = piece
-    return f"{data(run_id, date)}part-{attempt:05}-{shard:06}-{nonce}-{number:06}{suffix}"
+    return f"{parts_of(run_id, date, attempt)}{shard:06}-{nonce}-{number:06}{suffix}"
 
 
 def success(run_id: str, date: str) -> str:

@@ -30,7 +30,7 @@ MERGED_PARTS = 500
 
 
 async def require_parts(store: Store, claim: Claim, parts: Sequence[Part]) -> None:
-    """Raise `Fatal` unless all these parts are there, as long as they should be: others put them, or long ago."""
+    """Raise `Fatal` unless all these parts are there, as long as they should be: somebody may have removed some."""
     async with aclosing(store.list(layout.data(claim.run, claim.date))) as entries:
         sizes = {entry.path: entry.size async for entry in entries}
     for part in parts:

@@ -25,7 +25,7 @@ from crawler.hints import Hints
 from crawler.model import PUBLIC, Account, Chain, Outcome, Result, RowKind, Target, Unit
 from crawler.publication import Publication
 from crawler.runs import attempt, layout, owners
-from crawler.runs.attempt import begin, lineage, living
+from crawler.runs.attempt import begin, join, leave, lineage, living
 from crawler.runs.catalog import clean
 from crawler.runs.documents import Claim, Manifest, Record
 from crawler.runs.journal import Journal
@@ -40,6 +40,12 @@ from crawler.tables import Table
 from tests.fakes import leaves
 
 SETTINGS: dict[str, Any] = {"accounts": "sha256:0"}
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All attempts of a test are of this process, which lives."""
+    monkeypatch.setattr(attempt, "SILENCE", 0.0)
 
 
 def run(tmp_path: Path, main: Callable[[Store], Awaitable[None]]) -> None:
@@ -192,7 +198,7 @@ def test_two_that_begin_at_the_same_moment(tmp_path: Path) -> None:
         async def one() -> None:
             try:
                 ended.append(await begin(store, "r", "parquet", SETTINGS))
-            except UsageError as error:
+            except Fatal as error:
                 ended.append(str(error))
 
         async with anyio.create_task_group() as group:
@@ -229,15 +235,125 @@ def test_the_claim_of_a_killed_process_may_arrive_after_its_end(
     run(tmp_path, main)
 
 
-def test_one_that_lives_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "SILENCE", 17.0)
     monkeypatch.setattr(attempt, "BEAT", 0.05)
 
+
+IN_USE = rf"^InUse: .*: attempt 1 is alive on .*, process {os.getpid()}"
+
+
+@pytest.mark.usefixtures("watched")
+def test_one_that_lives_is_left_alone(tmp_path: Path) -> None:
     async def main(store: Store) -> None:
         claim = await begin(store, "r", "parquet", SETTINGS)
         async with living(store, claim):
-            with pytest.raises(UsageError, match=rf"in use: attempt 1 is alive on .*, process {os.getpid()}"):
+            with pytest.raises(Fatal, match=IN_USE):
                 await begin(store, "r", "parquet", SETTINGS)
-        assert (await begin(store, "r", "parquet", SETTINGS)).attempt == 2
+        await leave(store, claim)
+        with anyio.fail_after(5):
+            assert (await begin(store, "r", "parquet", SETTINGS)).attempt == 2
+
+    run(tmp_path, main)
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("crawled", [False, True], ids=["before its first sign", "before it publishes"])
+def test_one_that_shows_no_sign_just_now_is_watched(tmp_path: Path, *, crawled: bool) -> None:
+    async def main(store: Store) -> None:
+        claim = await begin(store, "r", "parquet", SETTINGS)
+        if crawled:
+            async with living(store, claim):
+                pass
+        told = anyio.Event()
+
+        async def other() -> None:
+            with pytest.raises(Fatal, match=IN_USE):
+                await begin(store, "r", "parquet", SETTINGS)
+            told.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            await anyio.wait_all_tasks_blocked()
+            async with living(store, claim):
+                await told.wait()
+
+    run(tmp_path, main)
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_share_that_lives_is_left_alone_though_another_has_ended(tmp_path: Path) -> None:
+    """The claim is that of the share that came first."""
+
+    async def main(store: Store) -> None:
+        claim = await join(store, "r", "parquet", {**SETTINGS, "shard": "of 2"})
+        path = tmp_path / "out" / layout.claim("r", 1)
+        path.write_bytes(replace(claim, owner={**claim.owner, "began": "1"}).encode())
+        async with living(store, claim):
+            with pytest.raises(Fatal, match=r"^InUse: "):
+                await begin(store, "r", "parquet", SETTINGS)
+
+    run(tmp_path, main)
+
+
+@pytest.mark.usefixtures("watched")
+def test_one_whose_process_has_ended_is_not_watched(tmp_path: Path) -> None:
+    async def main(store: Store) -> None:
+        claim = await begin(store, "r", "parquet", SETTINGS)
+        await store.put(layout.alive("r", 1), b"7")
+        path = tmp_path / "out" / layout.claim("r", 1)
+        path.write_bytes(replace(claim, owner={**claim.owner, "began": "1"}).encode())
+        with anyio.fail_after(5):
+            assert (await begin(store, "r", "parquet", SETTINGS)).attempt == 2
+
+    run(tmp_path, main)
+
+
+class Denying(Store):
+    """Nobody may remove anything, nor say that he has ended."""
+
+    async def put(self, path: str, file: IO[bytes] | bytes) -> None:
+        if file == b"ended":
+            raise Fatal("StoreDenied", f"{self.uri_of(path)}: not allowed: AccessDenied: s3:PutObject")
+        await super().put(path, file)
+
+    async def delete(self, path: str) -> None:
+        raise Fatal("StoreDenied", f"{self.uri_of(path)}: not allowed: AccessDenied: s3:DeleteObject")
+
+
+def test_a_crawl_does_not_fail_at_its_last_sign_of_life(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        store = Denying.local(str(tmp_path / "out"))
+        claim = await begin(store, "r", "parquet", SETTINGS)
+        async with living(store, claim):
+            pass
+        await leave(store, claim)
+
+    anyio.run(main)
+    assert "run r: whoever goes on with it may have to watch this process first: StoreDenied: " in caplog.text
+
+
+@pytest.mark.usefixtures("watched")
+def test_clean_leaves_the_parts_of_one_that_lives(tmp_path: Path) -> None:
+    """It uploads parts before it has a record of them."""
+
+    async def upload(store: Store, claim: Claim) -> str:
+        with closing(Journal(store, claim)) as journal, PartFile(".ndjson") as file:
+            file.raw().write(b"1\n")
+            return (await journal.upload(file)).path
+
+    async def main(store: Store) -> None:
+        first = await begin(store, "r", "ndjson", SETTINGS)
+        orphan = await upload(store, first)
+        await leave(store, first)
+        second = await begin(store, "r", "ndjson", SETTINGS)
+        part = await upload(store, second)
+        async with living(store, second):
+            assert (await clean(store, timedelta(0))).parts == 1
+        assert await store.names("data/") == [part] != [orphan]
+        await leave(store, second)
+        assert (await clean(store, timedelta(0))).parts == 1
 
     run(tmp_path, main)
 

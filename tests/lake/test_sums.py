@@ -149,6 +149,26 @@ def test_a_resume_does_not_publish_a_part_that_is_not_as_it_was(
     assert local.manifest("r") is None
 
 
+def test_a_first_attempt_does_not_publish_a_part_that_was_removed_meanwhile(local: Place) -> None:
+    there = world()
+
+    async def main() -> None:
+        ledger = Ledger()
+        async with publication(order(local)) as to:
+            async with to.keeping() as send, to.taking() as sink:
+                ledger.sends = [send]
+                await to.recall(ledger.record, Hints().learn)
+                await crawl(there, sink, ledger, A, B)
+            assert local.folder
+            (part,) = (local.folder / "data").rglob("part-*")
+            part.unlink()
+            with pytest.raises(Fatal, match=f"^PartMissing: {part}: should be there, with"):
+                await to.publish(status_of(ledger, frozenset()), ledger, Timeline())
+
+    anyio.run(main)
+    assert local.manifest("r") is None
+
+
 @pytest.mark.parametrize("most", [2, 3, 500])
 def test_so_many_parts_are_merged_at_a_time_as_files_may_be_open(
     local: Place, monkeypatch: pytest.MonkeyPatch, most: int
