@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ import anyio
 
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Account, Chain, Outcome, Result, Unit
 from crawler.rows import from_json, to_line
+from crawler.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,21 @@ class Totals:
         self.accounts += other.accounts
 
 
+def nothing_matches(asked: Mapping[str, Sequence[str]], totals: Totals) -> str | None:
+    """Tell what was asked for and exists nowhere: a slip of the pen must not read as an empty company.
+
+    `asked` is what each option was given, as `Settings.asked` has it.
+    """
+    if not totals.targets:
+        options = ("account", "account_tag", "region")
+        selected = " ".join(f"--{name.replace('_', '-')} {','.join(asked[name])}" for name in options if asked[name])
+        return f"nothing to crawl: no account or region matches {selected or 'the accounts file'}"
+    if asked["repository"] and totals.listed and not totals.repositories:
+        globs, listed = ",".join(asked["repository"]), counted(totals.listed, "repository")
+        return f"--repository {globs} matches none of {listed}; globs match whole names, by case"
+    return None
+
+
 @dataclass(slots=True)
 class Failure:
     """What units of one account failed at, in the same words: the first of them, and how many there are.
@@ -86,8 +102,9 @@ class Ledger:
     """Takes every result once. Each of `sends` gets each line as bytes, once; without any there are only the sums.
 
     A send takes a line whole, or nothing of it where it is cancelled. `tell` is called with each result, after it was
-    counted and before its line is written. `running` are the units that have begun and not ended, by
-    the id of their chain; and those of each worker, as one.
+    counted and before its line is written. `running` are the units that have begun and not ended, by the id of their
+    chain; and those of each worker, as one. `unmatched` are the globs on regions, and those on repositories, that
+    matched nothing, once the crawl has come to its end.
     """
 
     def __init__(self, *sends: Send, tell: Callable[[Result], None] | None = None) -> None:
@@ -98,6 +115,7 @@ class Ledger:
         self.recalled_pages = self.recalled_rows = 0
         self._failures: dict[Hashable, Failure] = {}
         self.warnings: dict[str, list[str]] = {}
+        self.unmatched: tuple[AbstractSet[str], AbstractSet[str]] = (frozenset(), frozenset())
 
     def fetched(self) -> int:
         """Pages of all units so far, those included that have not ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -80,6 +81,15 @@ class Settings:
         """Regions and repositories that are wanted."""
         return Filter(self.region, self.repository, self.exclude_repository)
 
+    def asked(self) -> dict[str, Sequence[str]]:
+        """What each option was given that selects accounts, regions or repositories."""
+        return {
+            "account": self.account,
+            "account_tag": self.account_tag,
+            "region": self.region,
+            "repository": self.repository,
+        }
+
     @property
     def publishes(self) -> bool:
         """Whether a run is to be published in a store; otherwise rows go to a stream or a file."""
@@ -92,10 +102,7 @@ class Settings:
         """
         return {
             "accounts": f"sha256:{hashlib.sha256(text).hexdigest()}",
-            "account": sorted(self.account),
-            "account_tag": sorted(self.account_tag),
-            "region": sorted(self.region),
-            "repository": sorted(self.repository),
+            **{option: sorted(given) for option, given in self.asked().items()},
             "exclude_repository": sorted(self.exclude_repository),
             "rows": str(self.rows),
             "tag_status": str(self.tag_status),

@@ -8,9 +8,8 @@ from typing import cast
 from crawler.destination import Destination
 from crawler.engines.local import Stop
 from crawler.errors import Fatal, ReaderGone
-from crawler.ledger import Ledger
+from crawler.ledger import Ledger, nothing_matches
 from crawler.settings import Settings
-from crawler.wording import counted
 
 #: Exit codes: the shell's interface, with 128 + signal besides.
 COMPLETE, FATAL, USAGE, INCOMPLETE, READER_GONE = 0, 1, 2, 3, 141
@@ -48,26 +47,13 @@ def verdict_of(
             rest = f"; {left}" if left else ""
         return "interrupted", 128 + stop.signal, f"{stop.signal.name} received{rest}"
     # A share may well have no account, or none of what is asked for.
-    if not settings.share and (nothing := _nothing_matches(settings, ledger)):
+    if not settings.share and (nothing := nothing_matches(settings.asked(), ledger.totals)):
         return "failed", USAGE, nothing
     if missing := ledger.incomplete(settings.tolerate):
         return "incomplete", INCOMPLETE, f"{_units(missing)} missing, exit code {INCOMPLETE}"
     if tolerated := ledger.incomplete():
         return "tolerated", COMPLETE, f"{_units(tolerated)} missing, with outcomes that --tolerate names"
     return "complete", COMPLETE, None
-
-
-def _nothing_matches(settings: Settings, ledger: Ledger) -> str | None:
-    """Tell what was asked for and exists nowhere: a slip of the pen must not read as an empty company."""
-    totals = ledger.totals
-    if not totals.targets:
-        options = {"account": settings.account, "account-tag": settings.account_tag, "region": settings.region}
-        selected = " ".join(f"--{name} {','.join(given)}" for name, given in options.items() if given)
-        return f"nothing to crawl: no account or region matches {selected or 'the accounts file'}"
-    if settings.repository and totals.listed and not totals.repositories:
-        globs, listed = ",".join(settings.repository), counted(totals.listed, "repository")
-        return f"--repository {globs} matches none of {listed}; globs match whole names, by case"
-    return None
 
 
 def _units(count: int) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -57,6 +58,18 @@ class Unmatched:
         """Take out the globs that match one of the names. Costs nothing once all have matched."""
         if self.globs:
             self.globs = {glob for glob in self.globs if not any(fnmatchcase(name, glob) for name in names)}
+
+
+def told_unmatched(
+    asked: Mapping[str, Sequence[str]], regions: AbstractSet[str], repositories: AbstractSet[str]
+) -> Iterator[tuple[str, str]]:
+    """Warnings of what matched nothing, beside what did: text and glob. `asked` is what each option was given."""
+    for option, left, text in (
+        ("region", regions, "--region matches no region of these accounts"),
+        ("repository", repositories, "--repository matches none that was listed; globs match whole names"),
+    ):
+        if len(left) < len(set(asked[option])):
+            yield from ((text, glob) for glob in sorted(left))
 
 
 def pieces(values: Iterable[str]) -> tuple[str, ...]:

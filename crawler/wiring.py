@@ -15,9 +15,10 @@ from crawler.extras import need
 from crawler.hints import MAX_BYTES
 from crawler.hints_file import HintsFile, estate, local_hints, local_text, stored_hints
 from crawler.ledger import Ledger
-from crawler.model import Account, ImageId, Outcome, Result, Unit, Warn
+from crawler.model import Account, ImageId, Organization, Outcome, Result, Unit, Warn
 from crawler.settings import Settings
 from crawler.sinks.output import Output
+from crawler.wanted import told_unmatched
 
 if TYPE_CHECKING:
     from crawler.store import Store
@@ -101,14 +102,19 @@ async def crawl_all(crawl: Engine, ledger: Ledger, settings: Settings, file: Acc
     """Crawl the accounts of the file, or those of its organization that are selected."""
     if not file.organization:
         await crawl.accounts(file.accounts)
-        return
+    else:
+        await _crawl_organization(crawl, ledger, settings, file.organization)
+    ledger.unmatched = crawl.regions.globs, crawl.repositories.globs
+
+
+async def _crawl_organization(crawl: Engine, ledger: Ledger, settings: Settings, organization: Organization) -> None:
     unmatched = set(settings.account)
 
     def selects(account: Account) -> bool:
         unmatched.difference_update([name for name in unmatched if Selection([name]).selects(account)])
         return Selection(settings.account, settings.account_tag).selects(account)
 
-    await crawl.organization(file.organization, selects)
+    await crawl.organization(organization, selects)
     for name in sorted(unmatched):
         # In a file this is known before the crawl; here it is what the crawl could not find.
         message = f"--account {name}: no active account of the organization has this id or name"
@@ -117,10 +123,5 @@ async def crawl_all(crawl: Engine, ledger: Ledger, settings: Settings, file: Acc
 
 def tell_unmatched(crawl: Engine, ledger: Ledger, settings: Settings) -> None:
     """Warn of what matched nothing, beside what did. Where nothing matched at all, that is the verdict."""
-    for given, left, text in (
-        (settings.region, crawl.regions, "--region matches no region of these accounts"),
-        (settings.repository, crawl.repositories, "--repository matches none that was listed; globs match whole names"),
-    ):
-        if len(left.globs) < len(set(given)):
-            for glob in sorted(left.globs):
-                ledger.warn(text, glob)
+    for warning in told_unmatched(settings.asked(), crawl.regions.globs, crawl.repositories.globs):
+        ledger.warn(*warning)

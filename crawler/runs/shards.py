@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from itertools import count
 from typing import Any
@@ -68,13 +69,17 @@ class ShardJournal:
         return report
 
 
-async def read_report(store: Store, path: str, number: int) -> Report:
-    """What the record of a shard says. Raises `Fatal` for one that is damaged."""
+async def read_report(store: Store, path: str, number: int, told: AbstractSet[bytes] = frozenset()) -> Report:
+    """What the record of a shard says, without lines of what is missing that were `told` by another.
+
+    Raises `Fatal` for one that is damaged.
+    """
     where = store.uri_of(path)
     try:
         record = Record.decode(where, await store.read(path) or b"")
         rest: Mapping[str, Any] = record.rest or {}
-        left = "".join(rest.get("left", ())).encode("ascii")
+        missing = [text.encode("ascii") for text in rest.get("left", ())]
+        left = b"".join([text for text in missing if text not in told])
         ledger = Ledger()
         for result in (*record.results(where), *map(parse, left.splitlines())):
             await ledger.record(result)

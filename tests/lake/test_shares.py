@@ -22,7 +22,7 @@ from crawler.errors import Fatal
 from crawler.hints import Hints, Memory
 from crawler.hints_file import HintsFile
 from crawler.ledger import Ledger
-from crawler.model import Account, RowKind
+from crawler.model import Account, Outcome, Result, RowKind, Unit
 from crawler.pace import Quota
 from crawler.publication import Publication
 from crawler.runs.attempt import join, read_manifest
@@ -65,7 +65,9 @@ async def one_share(
     store: Store, exits: ExitStack, tables: Callable[[], Awaitable[Sequence[Table]]]
 ) -> SharedPublication:
     """A run of a single share."""
-    claim = await join(store, "r", "parquet", {"shard": "of 1"})
+    claim = await join(
+        store, "r", "parquet", {"shard": "of 1", "account": [], "account_tag": [], "region": [], "repository": []}
+    )
     publication = Publication(store, claim, Journal(store, claim), tables, rows=RowKind.IDS, publish_partial=True)
     exits.enter_context(closing(publication))
     hints = HintsFile("", None, (), "")
@@ -80,8 +82,12 @@ def test_the_last_share_tells_that_the_run_is_in_no_table(tmp_path: Path) -> Non
         store = Store.local(str(tmp_path))
         with ExitStack() as exits:
             share = await one_share(store, exits, tables)
+            ledger = Ledger()
+            async with share.keeping() as send:
+                ledger.sends = [send]
+                await ledger.record(Result(Unit(ACCOUNTS[0], ACCOUNTS[0].account_id, "east"), Outcome.EMPTY))
             with pytest.raises(Fatal, match="the catalog is down"):
-                await share.publish("complete", Ledger(), Timeline())
+                await share.publish("complete", ledger, Timeline())
             assert await read_manifest(store, "r")
 
     anyio.run(main)
@@ -136,6 +142,38 @@ def test_what_a_share_could_not_list_is_told_by_the_run(program: Zygote, local: 
     assert (manifest["status"], manifest["missing"]) == ("incomplete", 1)
     lines = [line for line in local.ledger("r") if line["registryId"] == "123123123123"]
     assert [line["outcome"] for line in lines] == ["DENIED"]
+
+
+def test_what_no_share_matches_is_not_published(program: Zygote, local: Place) -> None:
+    """And is never a success, whoever says so again."""
+    codes = [
+        program.run(*share(local, which, "--repository", "tpyo", "--region", "eu-*", "--region", "ue-*"))
+        for which in ("1/2", "2/2", "1/2")
+    ]
+    assert codes == [0, 1, 1]
+    assert local.manifest("r") is None
+    assert program.said().count("--repository tpyo matches none of 30 repositories; globs match whole names") == 2
+
+
+def test_what_no_share_matches_beside_what_one_does_is_a_warning(program: Zygote, local: Place) -> None:
+    for which in ("1/2", "2/2"):
+        asked = ("--repository", "team/1", "--repository", "tpyo", "--region", "eu-*", "--region", "ue-*")
+        assert program.run(*share(local, which, *asked)) == 0, program.said()
+    assert local.manifest("r")
+    said = [text for text in program.said().splitlines() if "matches n" in text]
+    assert [text.partition("--")[2].split()[0] for text in said] == ["region", "repository"]
+    assert "ue-*" in said[0]
+    assert "tpyo" in said[1]
+
+
+def test_what_is_said_of_an_organization_is_said_once(program: Zygote, local: Place) -> None:
+    (program.folder / "accounts.yaml").write_text("organization:\n  member_role: inventory\n  regions: [eu-west-1]\n")
+    for which in ("1/3", "2/3", "3/3"):
+        assert program.run(*share(local, which, "--account", "nobody", "--account", "000000000001")) == 3
+    manifest = local.manifest("r")
+    assert manifest
+    assert (manifest["status"], manifest["missing"]) == ("incomplete", 1)
+    assert [line["code"] for line in local.ledger("r") if line["accountId"] is None] == ["SelectorUnmatched"]
 
 
 @pytest.mark.slow
