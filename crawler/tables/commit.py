@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from tempfile import NamedTemporaryFile
 
 from anyio import to_thread
@@ -16,11 +17,14 @@ from crawler.tables import Table
 
 logger = logging.getLogger(__name__)
 
+# Who is stopped waits for no table: a commit that is under way happens whole or not at all, and the process ends.
+_blocking = partial(to_thread.run_sync, abandon_on_cancel=True)
+
 
 async def check(tables: Sequence[Table]) -> None:
     """Raise `Fatal` for a table that a run could not be added to."""
     for table in tables:
-        await to_thread.run_sync(table.check)
+        await _blocking(table.check)
 
 
 async def commit(store: Store, manifest: Manifest, tables: Sequence[Table], *, partial_too: bool) -> None:
@@ -30,7 +34,7 @@ async def commit(store: Store, manifest: Manifest, tables: Sequence[Table], *, p
             logger.warning("the run is %s: not added to tables without --publish-partial", manifest.status)
         return
     for table in tables:
-        if await to_thread.run_sync(table.has, manifest.run):
+        if await _blocking(table.has, manifest.run):
             logger.info("run %s is in the table already", manifest.run)
             continue
         await _add(store, manifest, table)
@@ -49,4 +53,4 @@ async def _add(store: Store, manifest: Manifest, table: Table) -> None:
                 await store.fetch(part.path, file.file)
                 file.flush()
             names.append(file.name)
-        await to_thread.run_sync(table.add, store, manifest, names)
+        await _blocking(table.add, store, manifest, names)
