@@ -7,7 +7,7 @@ The catalog is the user's own, by its name in `.pyiceberg.yaml` or PYICEBERG_CAT
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NoSuchTableError
@@ -60,19 +60,25 @@ class Iceberg:
             return _has(table, run_id)
 
     def add(self, store: Store, manifest: Manifest, parts: Sequence[str]) -> None:
-        """See `Table`. Files that the table has already are refused: also when their snapshot has expired."""
+        """See `Table`. Once also where several add a run at once; a run without parts leaves no mark."""
+        marks = {
+            RUN_ID: manifest.run,
+            STATUS: manifest.status,
+            MANIFEST: store.uri_of(f"runs/{manifest.run}/manifest.json"),
+        }
         with self._told():
-            table = self._catalog().create_table_if_not_exists(self._table_name, schema=COLUMNS[self._rows].schema)
+            table = _Watched(self._made(), manifest.run)
             self._require_columns(table)
-            if _has(table, manifest.run):
-                return
-            marks = {
-                RUN_ID: manifest.run,
-                STATUS: manifest.status,
-                MANIFEST: store.uri_of(f"runs/{manifest.run}/manifest.json"),
-            }
-            if parts:
-                table.add_files(list(parts), snapshot_properties=marks)
+            if parts and not _has(table, manifest.run):
+                with suppress(_OvertakenError):
+                    table.add_files(list(parts), snapshot_properties=marks)
+
+    def _made(self) -> PyIcebergTable:
+        catalog = self._catalog()
+        try:
+            return catalog.load_table(self._table_name)
+        except NoSuchTableError:
+            return catalog.create_table_if_not_exists(self._table_name, schema=COLUMNS[self._rows].schema)
 
     def _require_columns(self, table: PyIcebergTable) -> None:
         require_columns(f"--iceberg {self._name}", (field.name for field in table.schema().fields), self._rows)
@@ -91,8 +97,38 @@ class Iceberg:
             raise failed(f"--iceberg {self._name}", error) from error
 
 
+class _OvertakenError(Exception):
+    """Somebody else has added the run."""
+
+
+class _Watched(PyIcebergTable):
+    """A table that a run is added to, unless it turns up there.
+
+    Where somebody else has committed first, pyiceberg looks at the table anew, and then adds whatever has come. Not
+    `commit.retry.num-retries` 0 instead: without that look it would remove what it wrote for a commit that a catalog,
+    asked twice because an answer got lost, has taken and refused.
+    """
+
+    def __init__(self, table: PyIcebergTable, run_id: str) -> None:
+        super().__init__(
+            table.name(), table.metadata, table.metadata_location, table.io, table.catalog, dict(table.config)
+        )
+        self._run_id = run_id
+
+    def refresh(self) -> PyIcebergTable:
+        """Look at the table anew. Raises `_OvertakenError` if it has the run."""
+        super().refresh()
+        if _has(self, self._run_id):
+            raise _OvertakenError
+        return self
+
+
 def _has(table: PyIcebergTable, run_id: str) -> bool:
-    return any(
+    if any(
         snapshot.summary is not None and snapshot.summary.additional_properties.get(RUN_ID) == run_id
         for snapshot in table.metadata.snapshots
-    )
+    ):
+        return True
+    # Snapshots expire. Files that cannot hold the run are passed over by what their manifests say of them.
+    rows = table.scan(row_filter=f"run_id = '{run_id}'", selected_fields=("run_id",), limit=1)
+    return rows.to_arrow().num_rows > 0
