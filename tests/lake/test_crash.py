@@ -84,16 +84,28 @@ def check_published_alone(program: Zygote, place: Place, expected: Counter[objec
 
 
 @pytest.mark.parametrize("seed", range(max(CRASHES // 2, 1)))
-def test_at_a_random_moment(program: Zygote, place: Place, estate: Estate, seed: int) -> None:
-    """Killed up to three times, at moments drawn from all of a run's length."""
+def test_at_a_random_moment(program: Zygote, place: Place, estate: Estate, emulator: Emulator, seed: int) -> None:
+    """Killed once for certain, after some of its requests; then up to twice, drawn from all of a run's length."""
     moments = random.Random(seed)  # noqa: S311  (repeatable, and no secret)
     expected = Counter(estate.rows())
-    for _ in range(moments.randrange(1, 4)):
+    enough = requests(emulator) + moments.randrange(sum(pages_of(estate).values()))
+    assert program.run(*command(place, "r"), until=lambda: requests(emulator) >= enough) == KILLED
+    check_unpublished_or_whole(place, "r", expected)
+    for _ in range(moments.randrange(3)):
         code = program.run(*command(place, "r"), kill_after=moments.uniform(0.05, 1.6))
         assert code in (KILLED, 0), program.said()
         check_unpublished_or_whole(place, "r", expected)
     go_on(program, place, "r")
     check_published(place, "r", expected)
+
+
+def pages_of(estate: Estate) -> dict[tuple[str, str, str], int]:
+    """How many requests each repository takes."""
+    return {
+        (account.id, region, name): max(1, -(-repository.images.total(EVERYTHING) // 1000))
+        for account, region, repositories in estate.registries()
+        for name, repository in repositories.items()
+    }
 
 
 def requests(emulator: Emulator) -> int:
@@ -105,11 +117,7 @@ def killed_late(program: Zygote, place: Place, emulator: Emulator, estate: Estat
 
     A resume asks for the repositories that no record holds, for their pages, and for no other: that is exact.
     """
-    pages = {
-        (account.id, region, name): max(1, -(-repository.images.total(EVERYTHING) // 1000))
-        for account, region, repositories in estate.registries()
-        for name, repository in repositories.items()
-    }
+    pages = pages_of(estate)
     whole = sum(pages.values())
     late = requests(emulator) + 0.9 * whole
     assert program.run(*command(place, "r"), *paced, until=lambda: requests(emulator) >= late) == KILLED
