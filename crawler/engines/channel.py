@@ -20,6 +20,9 @@ _HEAD = struct.Struct("!Q?")  # bytes that follow, and whether an open file come
 #: Bytes asked for at a time: room is made for all of them.
 _PIECE = 1 << 18
 
+#: Seconds that a message on its way still has once who sends it is cancelled: less than a shard has that is stopped.
+PATIENCE = 2.0
+
 
 class Gone(Exception):
     """There is nobody at the other end any more."""
@@ -31,6 +34,7 @@ class Channel:
     def __init__(self, stream: UNIXSocketStream) -> None:
         self._stream = stream
         self._sending = anyio.Lock()
+        self._failure: Exception | None = None
 
     @classmethod
     async def open(cls, end: socket.socket | int) -> Channel:
@@ -38,17 +42,37 @@ class Channel:
         return cls(await UNIXSocketStream.from_socket(end))
 
     async def send(self, message: object, file: IO[bytes] | None = None) -> None:
-        """Send an object, and with it a file, whose copy here may be closed then. Raises `Gone`."""
+        """Send an object, and with it a file, whose copy here may be closed then. Raises `Gone`.
+
+        Where it is cancelled before its turn, nothing was sent. Later it has `PATIENCE` seconds to send the rest; if
+        nobody reads that, the channel is closed: half a message would be the end of all that follow.
+        """
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        async with self._sending:
+            scope, ended = anyio.CancelScope(shield=True), anyio.Event()
+            # A task of its own: within a shield nobody learns of a cancellation, and without one what was sent is lost.
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._write, _HEAD.pack(len(data), file is not None) + data, file, scope, ended)
+                try:
+                    await ended.wait()
+                except BaseException:
+                    scope.deadline = anyio.current_time() + PATIENCE
+                    raise
+            if self._failure:
+                raise Gone from self._failure
+
+    async def _write(self, data: bytes, file: IO[bytes] | None, scope: anyio.CancelScope, ended: anyio.Event) -> None:
         try:
-            # Half a message would be the end of all that follow: a cancellation waits.
-            with anyio.CancelScope(shield=True):
-                async with self._sending:
-                    await self._stream.send(_HEAD.pack(len(data), file is not None) + data)
-                    if file is not None:
-                        await self._stream.send_fds(b"\0", [file.fileno()])
+            with scope:
+                await self._stream.send(data)
+                if file is not None:
+                    await self._stream.send_fds(b"\0", [file.fileno()])
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
-            raise Gone from error
+            self._failure = error
+        if scope.cancelled_caught:
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+        ended.set()
 
     async def receive(self) -> tuple[Any, IO[bytes] | None]:
         """The next object, and the file that came with it. Raises `Gone`, also for half a message."""
