@@ -6,6 +6,7 @@ import logging
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,13 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a process may take to end once nothing is left for it to do.
 FAREWELL = 2.0
+
+#: Workers that a shard may lose in company. From then on it has one to itself: it may be what ends them, and its
+#: neighbours would be given up with it.
+ALONE = 2
+
+#: What keeps an interpreter to itself, and how it is told so.
+_ISOLATION = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +59,13 @@ class _Handed:
 
 
 class _Worker:
+    """One process, and the shards that it has; `only` is the one that it is kept for, if there is one."""
+
     def __init__(self, name: str, channel: Channel) -> None:
         self.name = name
         self.channel = channel
         self.handed: dict[int, _Handed] = {}
+        self.only: int | None = None
 
     async def listen(self, pulse: Callable[[str, Pulse | None], None]) -> None:
         """Take what it reports, until it is no more."""
@@ -83,9 +94,10 @@ class _Worker:
 class Processes:
     """See `Crew`. Each of `workers` gets `assignment` first, and has up to `each` shards at a time.
 
-    A process that is killed is replaced, and its shards are `Lost`. One that ends in any other way has a bug, or lacks
-    what it needs: that is `Fatal`, and standard error has its words. `pulse` is told how far each has come. At the end
-    they have `farewell` seconds to end by themselves.
+    A process that is killed is replaced, and its shards are `Lost`; one that has lost `ALONE` gets a process to itself.
+    One that ends in any other way has a bug, or lacks what it needs: that is `Fatal` to whoever has a shard crawled,
+    and standard error has its words. `pulse` is told how far each has come. At the end they have `farewell` seconds to
+    end by themselves.
     """
 
     def __init__(
@@ -99,12 +111,15 @@ class Processes:
     ) -> None:
         self.workers = workers
         self.at_once = workers * each
+        self._each = each
         self._assignment = assignment
         self._pulse = pulse
         self._farewell = farewell
         self._hired: list[_Worker] = []
-        self._somebody = anyio.Event()
+        self._changed = anyio.Event()
         self._where: dict[int, tuple[_Worker, _Handed]] = {}
+        self._losses = Counter[int]()
+        self._failure: Fatal | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[Processes]:
@@ -112,7 +127,7 @@ class Processes:
         failure: Exception | None = None
         async with anyio.create_task_group() as group:
             for number in range(1, self.workers + 1):
-                group.start_soon(self._employ, str(number))
+                group.start_soon(self._at_work, str(number))
             try:
                 yield self
             except Exception as error:  # noqa: BLE001  (raised again below, bare)
@@ -123,9 +138,8 @@ class Processes:
 
     async def crawl(self, shard: Shard) -> Report:
         """See `Crew`. The shard goes to whoever has fewest."""
-        while not self._hired:
-            await self._somebody.wait()
-        worker = min(self._hired, key=lambda worker: len(worker.handed))
+        while not (worker := self._free_for(shard.number)):
+            await self._changed.wait()
         handed = worker.handed[shard.number] = _Handed()
         self._where[shard.number] = worker, handed
         try:
@@ -141,18 +155,51 @@ class Processes:
             return None
         worker, handed = self._where[shard.number]
         try:
-            await worker.channel.send(Halt(shard.number))
+            if not handed.ended.is_set():
+                await worker.channel.send(Halt(shard.number))
             await handed.ended.wait()
             return self._reported(shard.number)
-        except (Gone, Lost):
+        except (Gone, Lost, Fatal):
             return None
+
+    def _free_for(self, number: int) -> _Worker | None:
+        """Who has room for this shard by now. Whoever is to be alone with it gets no other until it is."""
+        if self._failure:
+            raise self._failure
+        fit = (worker for worker in self._hired if worker.only in (None, number))
+        worker = min(fit, key=lambda worker: (worker.only is None, len(worker.handed)), default=None)
+        if worker is None:
+            return None
+        room = self._each
+        if self._losses[number] >= ALONE:
+            worker.only, room = number, 1
+        return worker if len(worker.handed) < room else None
 
     def _reported(self, number: int) -> Report:
         worker, handed = self._where.pop(number)
-        if handed.report is None:
-            worker.handed.pop(number, None)
-            raise Lost(worker.name)
-        return handed.report
+        worker.handed.pop(number, None)
+        if worker.only == number:
+            worker.only = None
+        self._change()
+        if handed.report is not None:
+            del self._losses[number]
+            return handed.report
+        if self._failure:
+            raise self._failure
+        self._losses[number] += 1
+        raise Lost(worker.name)
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def _at_work(self, name: str) -> None:
+        try:
+            await self._employ(name)
+        except Fatal as failure:
+            # Not raised here: what the others have by now counts, and who waits for a shard can ask them for it.
+            self._failure = self._failure or failure
+            self._change()
 
     async def _employ(self, name: str) -> None:
         """Have one process at work, and another one once it was killed."""
@@ -170,8 +217,6 @@ class Processes:
             finally:
                 with anyio.CancelScope(shield=True):
                     await _ended(worker.channel, process, self._farewell)
-                if worker in self._hired:
-                    self._hired.remove(worker)
                 self._pulse(worker.name, None)
                 worker.abandon()
             if process.returncode is None or process.returncode >= 0:
@@ -184,11 +229,11 @@ class Processes:
         except Gone:
             return
         self._hired.append(worker)
-        self._somebody.set()
-        await worker.listen(self._pulse)
-        self._hired.remove(worker)
-        if not self._hired:
-            self._somebody = anyio.Event()
+        self._change()
+        try:
+            await worker.listen(self._pulse)
+        finally:
+            self._hired.remove(worker)
 
 
 def _signal(number: int) -> str:
@@ -198,10 +243,17 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
+def _command(descriptor: int) -> list[str]:
+    """This program, from where we have it: `-m` would give our keys to a folder of its name in the current one."""
+    program = f"import sys; sys.path[:] = {sys.path!r}; from crawler.__main__ import main; main()"
+    isolation = [option for name, option in _ISOLATION.items() if getattr(sys.flags, name)]
+    return [sys.executable, "-P", *isolation, "-c", program, "worker", str(descriptor)]
+
+
 async def _started(end: socket.socket) -> Process:
     """A worker, which talks through this end of a pair. Not in our session: Ctrl-C is for us, and we tell it."""
     return await anyio.open_process(
-        [sys.executable, "-m", "crawler", "worker", str(end.fileno())],
+        _command(end.fileno()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # a reader of ours learns that we have ended, whoever else is still there
         stderr=None,
