@@ -27,7 +27,9 @@ _PULSE = 0.5
 def serve(descriptor: int) -> int:
     """Crawl what comes through this end of a pair of sockets until the other end is closed; return the exit code."""
     raise_descriptors()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # They may go to all processes of a service or a terminal at once: who started this one then wants what it has.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     with unblocked():
         gc.freeze()
         return anyio.run(_serve, descriptor, backend_options={"use_uvloop": find_spec("uvloop") is not None})
@@ -84,16 +86,17 @@ class _Shards:
     async def _crawl(self, shard: Shard) -> None:
         work = self._work[shard.number] = anyio.CancelScope()
         report = await self._place.crawl_shard(shard, work)
+        del self._work[shard.number]
         rows, report.rows = report.rows, None
         try:
-            await self._channel.send(report, rows)
+            # Sums without this shard first: for a moment it counts too little then, and never twice.
             await self._channel.send(self._pulse())
+            await self._channel.send(report, rows)
         except Gone:
             os._exit(1)
         finally:
             if rows:
                 rows.close()
-        del self._work[shard.number]
 
     def _pulse(self) -> Pulse:
         return Pulse(self._place.under_way(), self._place.paces.spread())

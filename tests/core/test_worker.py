@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import signal
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -101,7 +103,7 @@ async def told(channel: Channel) -> Any:
 async def reported(channel: Channel, count: int = 1) -> list[Report]:
     """So many reports, each with its rows, in the order of their numbers; the worker is done with those shards then.
 
-    It sends a pulse behind each, and without the ones that come by the clock there is no other.
+    It sends a pulse before each, and without the ones that come by the clock there is no other.
     """
     reports: list[Report] = []
     pulses = 0
@@ -135,6 +137,24 @@ def test_it_crawls_several_shards_and_ends_with_who_started_it(world: World) -> 
             assert sorted(found, key=str) == sorted(
                 world.trees[account.account_id, "east"].rows(account.account_id, "east"), key=str
             )
+
+    assert served(driver) == [0]
+
+
+def test_a_shard_counts_too_little_for_a_moment_and_never_twice(world: World) -> None:
+    """What is said of it under way is taken back before its report is there: the timeline counted it twice."""
+    assert world
+
+    async def driver(channel: Channel) -> None:
+        await channel.send(ASSIGNMENT)
+        await channel.send(Shard(1, (A,)))
+        pulse, _ = await channel.receive()
+        report, rows = await channel.receive()
+        assert isinstance(pulse, Pulse)
+        assert isinstance(report, Report)
+        assert (pulse.chain.attempts, report.totals.rows) == (0, 2)
+        assert rows is not None
+        rows.close()
 
     assert served(driver) == [0]
 
@@ -241,6 +261,24 @@ def test_who_started_it_may_end_before_it_said_anything(world: World) -> None:
         pass
 
     assert served(driver) == [0]
+
+
+def test_signals_are_for_who_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service manager sends them to all processes of a service: what the workers had fetched was lost."""
+    heeded = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+
+    async def ended(_: int) -> int:
+        for number in heeded:
+            signal.raise_signal(number)
+        return 0
+
+    monkeypatch.setattr(worker, "_serve", ended)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    try:
+        assert worker.serve(0) == 0
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
 
 
 def test_it_is_not_for_the_command_line() -> None:
