@@ -122,7 +122,8 @@ class Manifest:
 class Record:
     """These parts hold these units whole: a line of its own each in the file, after a first line for the rest.
 
-    `units` are lines of the ledger. The record of a shard also says, in `rest`, what else came of it.
+    `units` are lines of the ledger. The record of a shard also says, in `rest`, what else came of it. Where parts are
+    `lost`, it holds nothing: its units are to be crawled again.
     """
 
     run: str
@@ -130,6 +131,7 @@ class Record:
     parts: Sequence[Part]
     units: Sequence[bytes]
     rest: Mapping[str, Any] | None = None
+    lost: bool = False
     version: int = VERSION
 
     @property
@@ -146,6 +148,8 @@ class Record:
         head["parts"] = [asdict(part) for part in self.parts]
         if self.rest is not None:
             head["rest"] = self.rest
+        if self.lost:
+            head["lost"] = True
         return to_line(head) + b"".join(self.units)
 
     @classmethod
@@ -163,11 +167,17 @@ class Record:
             results = [parse(unit) for unit in self.units]
         except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"{where}: is damaged in a line ({error}): use another --run-id") from error
+        if self.lost:
+            return results
         said = sum(result.chain.items for result in results if result.unit.repository is not None)
+        self.require_rows(where, said)
+        return results
+
+    def require_rows(self, where: str, said: int) -> None:
+        """Raise `UsageError` unless the parts hold as many rows as the units are `said` to have."""
         if (held := sum(part.rows for part in self.parts)) != said:
             found = f"{counted(held, 'row')} in its parts, {said:,} in its lines"
             raise UsageError(f"{where}: is damaged: {found}: use another --run-id")
-        return results
 
 
 def decode_timeline(where: str, data: bytes) -> Timeline:
@@ -177,9 +187,12 @@ def decode_timeline(where: str, data: bytes) -> Timeline:
 
 def _encoded(document: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        encoded = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        if encoded.isascii():
+            return encoded
     except orjson.JSONEncodeError:  # a lone surrogate in a name
-        return json.dumps(document, indent=2).encode("ascii") + b"\n"
+        pass
+    return json.dumps(document, indent=2).encode("ascii") + b"\n"
 
 
 def _checked(kind: type[T], where: str, document: dict[str, Any]) -> T:

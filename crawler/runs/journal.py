@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from itertools import count
 
+from crawler.errors import Fatal
 from crawler.hints import Memory
 from crawler.ledger import line
 from crawler.local_files import unwritable
@@ -19,6 +22,8 @@ from crawler.shard import Held
 from crawler.sinks.parts import Part
 from crawler.sinks.spool import PartFile
 from crawler.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class Journal:
@@ -49,12 +54,22 @@ class Journal:
         record: Callable[[Result], Awaitable[None]],
         learn: Callable[[Mapping[str, Memory]], None] = lambda _: None,
     ) -> None:
-        """Read what earlier attempts have committed, and pass on each unit's result, and what shards have learned."""
+        """Read what earlier attempts have committed, and pass on each unit's result, and what shards have learned.
+
+        A record without its parts counts no more: its units are crawled anew, and so are the targets they belong to,
+        which later records may hold as a whole.
+        """
+        sizes = await self._sizes() if self.claim.base else {}
+        open_again: set[bytes] = set()
         for path in self.claim.base:
             data = await self._store.read(path)
             where = self._store.uri_of(path)
             found = Record.decode(where, data or b"")
             results = found.results(where)
+            if found.lost or await self._is_lost(path, found, sizes):
+                open_again.update(_key_of(result, whole=True) for result in results)
+                continue
+            results = [result for result in results if result.unit.repository or _key_of(result) not in open_again]
             keys = [(_key_of(result),) for result in results]
             with _told():
                 self._held.executemany("INSERT OR IGNORE INTO held VALUES (?)", keys)
@@ -63,6 +78,24 @@ class Journal:
             learn(found.learned)
             for result in results:
                 await record(result)
+
+    async def _sizes(self) -> dict[str, int]:
+        async with aclosing(self._store.list(layout.data(self.claim.run, self.claim.date))) as entries:
+            return {entry.path: entry.size async for entry in entries}
+
+    async def _is_lost(self, path: str, record: Record, sizes: Mapping[str, int]) -> bool:
+        """Tell whether parts of a record are not there as they were, and if so mark it, for good."""
+        lost = [part for part in record.parts if sizes.get(part.path) != part.bytes]
+        if not lost:
+            return False
+        # Whoever publishes a run removes its small parts next.
+        if await self._store.exists(layout.manifest(self.claim.run)):
+            raise Fatal("PublishedElsewhere", f"run {self.claim.run}: another attempt has published it meanwhile")
+        uri = self._store.uri_of(lost[0].path)
+        logger.warning("%s: should be there, with %s bytes, and is not: crawled anew", uri, f"{lost[0].bytes:,}")
+        # Before anything is committed in its place: should the part come back, its rows would be there twice.
+        await self._store.put(path, replace(record, parts=(), lost=True).encode())
+        return True
 
     def holds(self, target: Target, repository: str | None) -> bool:
         """See `sinks.parts.Journal`."""
@@ -123,9 +156,11 @@ def _told() -> Generator[None]:
         raise unwritable(where, error) from error
 
 
-def _key_of(result: Result) -> bytes:
+def _key_of(result: Result, *, whole: bool = False) -> bytes:
+    """The key of a unit; or of the `whole` target that it belongs to."""
     unit = result.unit
-    return _key(unit.account.account_id if unit.account else "", unit.registry_id, unit.region, unit.repository)
+    repository = None if whole else unit.repository
+    return _key(unit.account.account_id if unit.account else "", unit.registry_id, unit.region, repository)
 
 
 def _key(account_id: str, registry_id: str | None, region: str | None, repository: str | None) -> bytes:

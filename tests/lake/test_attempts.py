@@ -611,7 +611,9 @@ def test_a_record_that_was_being_linked_when_its_process_was_killed_counts_once(
     async def main(store: Store) -> None:
         assert store.folder
         first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
-        await first.commit([Part("data/p", 2, 10, "00")], [whole("one", rows=2)])
+        part = layout.part("r", first.claim.date, 1, 1, "")
+        await store.put(part, b"1234567890")
+        await first.commit([Part(part, 2, 10, "00")], [whole("one", rows=2)])
         record = store.folder / first.records[0]
         os.link(record, f"{record}.new-deadbeef")
         os.link(record, record.with_name("00001-000002.ndjson.new-deadbeef"))
@@ -623,7 +625,7 @@ def test_a_record_that_was_being_linked_when_its_process_was_killed_counts_once(
 
         await second.recall(note)
         assert list(second.claim.base) == first.records
-        assert [part.path for part in second.parts] == ["data/p"]
+        assert [held.path for held in second.parts] == [part]
         assert recalled == ["one"]
         first.close()
         second.close()

@@ -23,6 +23,7 @@ from crawler.model import Account
 from crawler.publication import Order, Publication, publication
 from crawler.retry import RetryPolicy
 from crawler.runs import layout
+from crawler.runs.journal import Journal
 from crawler.shares import AlreadyCommitted, SharedPublication, shared_publication, status_of
 from crawler.sinks import Sink
 from crawler.sinks.parts import Sizes
@@ -106,6 +107,11 @@ def test_rows_of_what_was_not_listed_to_the_end_are_in_the_ledger_alone(local: P
     assert local.rows("r").total() == 4
 
 
+async def checkpoint_of(*_: object) -> None:
+    """Commits nothing."""
+    await checkpoint()
+
+
 def unpublished(monkeypatch: pytest.MonkeyPatch, place: Place, world: World, *accounts: Account) -> None:
     """An attempt that ends before it publishes."""
 
@@ -132,21 +138,53 @@ def test_what_one_account_has_listed_of_a_registry_is_not_held_of_another(
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_a_resume_does_not_publish_a_part_that_is_not_as_it_was(
-    local: Place, monkeypatch: pytest.MonkeyPatch, damage: str
+@pytest.mark.parametrize("which", range(5))
+def test_a_resume_crawls_anew_what_was_in_a_part_that_is_not_as_it_was(
+    local: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damage: str, which: int
 ) -> None:
+    """Once, also if the part comes back later; and though another record has its target as a whole."""
     there = world()
-    there.will(("images", A.account_id, "east", "a", 1), NO)
+    monkeypatch.setattr("crawler.sinks.parts.Sizes", lambda: Sizes(part_units=1))
     unpublished(monkeypatch, local, there)
     assert local.folder
-    part = next(iter(sorted((local.folder / "data").rglob("part-*"))))
+    part = sorted((local.folder / "data").rglob("part-*"))[which]
+    data = part.read_bytes()
     if damage == "gone":
         part.unlink()
     else:
-        part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(Fatal, match=f"^PartMissing: {part}: should be there, with"):
-        anyio.run(run, local, there)
-    assert local.manifest("r") is None
+        part.write_bytes(data[:-100])
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "commit", checkpoint_of)
+        unpublished(monkeypatch, local, there)
+    assert f"{part}: should be there, with {len(data)} bytes, and is not: crawled anew" in caplog.text
+    part.write_bytes(data)
+    asked = there.calls.copy()
+    anyio.run(run, local, there)
+    again = {spot[3] for spot, times in (there.calls - asked).items() if spot[0] == "images"}
+    assert len(again) == 1
+    check(local)
+    assert local.rows("r") == there.rows()
+
+
+def test_a_resume_lets_go_of_nothing_once_another_attempt_has_published(
+    local: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which then removes the small parts that it has merged."""
+    unpublished(monkeypatch, local, world())
+    records = [name for name in local.names() if "/records/" in name]
+
+    async def main() -> None:
+        async with publication(order(local)) as late:
+            assert local.folder
+            for part in (local.folder / "data").rglob("part-*"):
+                part.unlink()
+            (local.folder / layout.manifest("r")).touch()
+            with pytest.raises(Fatal, match=r"^PublishedElsewhere: run r: "):
+                await late.recall(Ledger().record, Hints().learn)
+
+    anyio.run(main)
+    assert records
+    assert {*records} <= {*local.names()}
 
 
 def test_a_first_attempt_does_not_publish_a_part_that_was_removed_meanwhile(local: Place) -> None:
