@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Literal
 
@@ -332,11 +333,15 @@ def worker(descriptor: int) -> int:
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code. Sets the process's umask."""
+    # Files name internal systems: what we write, and libraries for us, is nobody's business but the owner's.
+    os.umask(0o077)
     try:
         sys.exit(app(result_action="return_value"))
     except UsageError as error:
-        sys.stderr.write(f"{error}\n")
+        from crawler.report import printable  # noqa: PLC0415  (rich is heavy)
+
+        sys.stderr.write("".join(f"{printable(line)}\n" for line in str(error).split("\n")))
         sys.exit(2)
     except KeyboardInterrupt:  # before the crawl, which has its own way to stop
         sys.exit(130)

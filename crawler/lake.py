@@ -123,6 +123,8 @@ def _run(main: Callable[[], Awaitable[None]]) -> int:
     try:
         anyio.run(main)
     except CrawlError as error:
-        sys.stderr.write(f"{error}\n")
+        from crawler.report import printable  # noqa: PLC0415  (rich is heavy)
+
+        sys.stderr.write(f"{printable(str(error))}\n")
         return 1
     return 0

@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -65,13 +66,14 @@ class Output:
         # RuntimeError where links go in a circle.
         self._path = Path(os.path.realpath(self._path))
         self._partial = self._path.with_name(self._path.name + ".partial")
-        fd = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, _MODE)
+        fd, made = _opened(self._partial)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_open_as(fd, self._partial):
                 raise BlockingIOError
+            if not made:
+                _require_ours(fd)
             os.truncate(fd, 0)
-            _keep_to_ourselves(fd)
         except OSError as error:
             os.close(fd)
             if isinstance(error, BlockingIOError):
@@ -157,14 +159,23 @@ class Output:
         return Fatal("WriteFailed", f"{self.name}: {error.strerror}; the run is not complete")
 
 
-def _keep_to_ourselves(fd: int) -> None:
-    """A file that was there may be for others to read. Raises `OSError` where it is somebody else's."""
-    if os.fstat(fd).st_mode & 0o077:
-        try:
+def _opened(path: Path) -> tuple[int, bool]:
+    """A file to write, not through a link, and whether we have made it: some file systems call that another's."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags | os.O_EXCL, _MODE), True
+    except FileExistsError:
+        return os.open(path, flags, _MODE), False
+
+
+def _require_ours(fd: int) -> None:
+    """Raise `OSError` where the file is somebody else's, who could read it; ours may be for others to read, no more."""
+    found = os.fstat(fd)
+    if found.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    if found.st_mode & 0o077:
+        with suppress(PermissionError):  # a file system that knows no modes
             os.fchmod(fd, _MODE)
-        except PermissionError:
-            if os.fstat(fd).st_uid != os.geteuid():  # else a file system that knows no modes
-                raise
 
 
 def _is_open_as(fd: int, path: Path) -> bool:

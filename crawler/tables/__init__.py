@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from crawler.bucket import reason
 from crawler.errors import Fatal
 from crawler.model import RowKind
 from crawler.runs.documents import Manifest
@@ -42,7 +43,7 @@ class Table(Protocol):
 
 def failed(table: str, error: Exception) -> Fatal:
     """The error for what a library of tables has raised, in a line: theirs may hold a backtrace."""
-    return Fatal("TableFailed", f"{table}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+    return Fatal("TableFailed", f"{table}: {type(error).__name__}: {reason(error)}")
 
 
 def require_columns(table: str, names: Iterable[str], rows: RowKind) -> None:

@@ -64,13 +64,14 @@ def test_only_its_owner_may_read_it_also_where_one_was_left_that_others_may(file
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o644])
 @pytest.mark.parametrize(("owner", "refused"), [("ours", False), ("another's", True)])
-def test_what_is_left_by_another_and_can_be_read_by_them_is_refused(
-    file: Path, monkeypatch: pytest.MonkeyPatch, owner: str, *, refused: bool
+def test_what_is_left_by_another_is_refused_and_stays_as_it_is(
+    file: Path, monkeypatch: pytest.MonkeyPatch, owner: str, mode: int, *, refused: bool
 ) -> None:
-    """Ours stays as it is where a file system knows no modes."""
-    partial(file).touch()
-    partial(file).chmod(0o644)
+    """Root could write it for them. Ours stays open to others where a file system knows no modes."""
+    partial(file).write_bytes(b"theirs")
+    partial(file).chmod(mode)
     uid = os.geteuid() + (owner != "ours")
     monkeypatch.setattr(os, "geteuid", lambda: uid)
 
@@ -81,8 +82,21 @@ def test_what_is_left_by_another_and_can_be_read_by_them_is_refused(
     if refused:
         with pytest.raises(UsageError, match="cannot be written: Operation not permitted"):
             Output(str(file))
+        assert partial(file).read_bytes() == b"theirs"
     else:
         Output(str(file)).close()
+
+
+def test_where_a_file_system_says_that_all_is_anothers_what_we_make_is_ours(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a share of Windows has it, and NFS for root."""
+    uid = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with Output(str(file)) as output:
+        output.write(b"rows")
+        output.publish()
+    assert file.read_bytes() == b"rows"
 
 
 def test_only_its_owner_may_read_it(file: Path) -> None:
