@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from crawler.aws.hosts import check_host
@@ -74,6 +75,7 @@ class Buckets:
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
             aws_session_token=token,
+            config=AioConfig(s3={"addressing_style": "path"}),  # see `Bucket.under`
         )
 
     async def _credential(self) -> Credential:

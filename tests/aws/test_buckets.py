@@ -151,6 +151,35 @@ async def test_a_bucket_that_redirects_from_the_first_is_refused(monkeypatch: py
     assert not [request for request in server.requests if signed(request)]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AWS_REGION", "us east"),
+        ("AWS_REGION", "us\x1b[31m"),
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1%25.evil.example/"),
+        ("AWS_ENDPOINT_URL_S3", "no URL"),
+        ("AWS_ENDPOINT_URL_S3", "https://[::1"),
+        ("AWS_ENDPOINT_URL_S3", "https://host:port/"),
+    ],
+)
+async def test_what_is_no_region_or_endpoint_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises((UsageError, Fatal), match=variable) as caught:
+        async with buckets(RetryPolicy(attempts=1, seconds=1.0)) as s3:
+            await s3.find("lake")
+    assert str(caught.value).isprintable()
+
+
+async def test_stale_uploads_are_asked_for_where_files_are_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the path: a name below localhost may be anyone's."""
+    none = answer(b"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>")
+    async with serving(lambda _: none) as server, opened(monkeypatch, f"http://localhost:{server.port}") as s3:
+        assert await s3.abort_stale_uploads(await s3.find("lake"), "nightly/", timedelta(0)) == 0
+    assert server.requests[-1].line.split()[1].startswith("/lake?uploads")
+
+
 async def test_a_redirect_that_names_the_buckets_region_is_how_s3_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
     told = answer(b"", 301, x_amz_bucket_region="eu-central-1")
     async with serving(lambda _: told) as server, opened(monkeypatch, server.url) as s3:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
@@ -11,6 +11,8 @@ import botocore.session
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.loaders import Loader
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from crawler.aws.api import Api
 from crawler.aws.hosts import check_host
@@ -151,6 +153,28 @@ async def test_config_file(aws_environment: Config, monkeypatch: pytest.MonkeyPa
         "https:///",
         "https://user:canary@example.com/",
         "http://localhost.evil.example/",
+        "http://x.localhost/",
+        "http://localhost./",
+        "http://127.0.0.1./",
+        "http://127.0.0.1%25.evil.example/",
+        "http://127.0.0.1%.evil.example/",
+        "http://127.0.0.1\\@evil.example/",
+        "http://[::ffff:10.0.0.1]/",
+        "https://[::1",
+        "https://[::1]evil.example/",
+        "https://evil.example[::1]/",
+        "https://[::1]@evil.example/",
+        "https://evil\n.example/",
+        "https://host:port/",
+        "https://host:99999/",
+        "https://a\x1b[31m/",
+        "https://169。254。169。254/",
+        "https://①69.254.169.254/",
+        "https://instance-data/",
+        "https://instance-data.ec2.internal/",
+        "https://Instance-Data.ec2.internal./",
+        "https://[fd00:ec2::254]/",
+        "https://[fd00:0ec2:0::23]/",
     ],
 )
 def test_unsafe_endpoints_are_refused(url: str) -> None:
@@ -161,10 +185,58 @@ def test_unsafe_endpoints_are_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["https://example.com/", "http://127.0.0.1:1/", "http://127.9.9.9/", "http://[::1]:1/", "http://localhost:4566/"],
+    [
+        "https://example.com/",
+        "https://example.com./",
+        "https://vpce-0a-1b.api.ecr.eu-west-1.vpce.amazonaws.com/",
+        "https://_odd_.169-254.2.example/",
+        "https://10.0.0.1:8443/",
+        "https://[fd00:db8::254]/",
+        "http://127.0.0.1:1/",
+        "http://127.9.9.9/",
+        "http://[::1]:1/",
+        "http://localhost:4566/",
+    ],
 )
 def test_safe_endpoints_pass(url: str) -> None:
     check_host(url, service="ecr")
+
+
+def spellings(address: int) -> Iterator[str]:
+    """An address of IPv4 in every way that some resolver, or some network, takes for it."""
+    octets = address.to_bytes(4, "big")
+    a, b, c, d = octets
+    dotted = ".".join(map(str, octets))
+    yield from (dotted, f"{dotted}.", str(address), hex(address), hex(address).upper(), f"0{address:o}")
+    yield from (
+        f"{a}.{address & 0xFFFFFF}",
+        f"{a}.{b}.{address & 0xFFFF}",
+        f"0{a:o}.{b}.{c}.{d}",
+        f"{a}.{b}.{c}.0x{d:x}",
+    )
+    high, low = f"{address >> 16:x}", f"{address & 0xFFFF:x}"
+    for prefix in ("::", "::ffff:", "::ffff:0:", "64:ff9b::", "64:ff9b:1::"):
+        yield from (f"[{prefix}{high}:{low}]", f"[{prefix}{dotted}]", f"[{prefix}{high}:{low}%25eth0]")
+    yield from (f"[2002:{high}:{low}::1]", f"[2001:0:{high}:{low}::]")
+    yield f"[2001::{int(high, 16) ^ 0xFFFF:x}:{int(low, 16) ^ 0xFFFF:x}]"
+
+
+@given(st.integers(0xA9FE0000, 0xA9FEFFFF), st.sampled_from(["http", "https"]))
+@example(0xA9FEA9FE, "https")
+def test_no_spelling_of_a_link_local_address_passes(address: int, scheme: str) -> None:
+    for host in spellings(address):
+        with pytest.raises(CrawlError):
+            check_host(f"{scheme}://{host}/", service=None)
+        with pytest.raises(CrawlError):
+            check_host(f"{scheme}://{host}:443/", service=None)
+
+
+@given(st.text())
+def test_whatever_is_no_endpoint_is_refused_in_a_line(host: str) -> None:
+    try:
+        check_host(f"https://{host}", service="ecr")
+    except CrawlError as error:
+        assert error.message.isprintable()  # noqa: PT017  (it need not be raised)
 
 
 async def test_unsafe_endpoint_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
