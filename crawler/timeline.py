@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from weakref import WeakSet
@@ -13,7 +13,7 @@ import orjson
 from crawler.governor import Governor, of_target
 from crawler.hints import Rate
 from crawler.ledger import Ledger
-from crawler.model import RowKind
+from crawler.model import Chain, RowKind
 from crawler.pace import Pace, Quota
 
 #: Intervals kept at most (an even number). Once there are as many, each two become one, and the next are as long.
@@ -118,7 +118,8 @@ class Paces:
 class Watch:
     """Looks at a crawl as it goes: at the sums of its `ledger`, and at its `paces`.
 
-    What workers tell is in the ledger too, and their rates in `elsewhere`, by worker.
+    What workers tell is in the ledger too, and their rates in `elsewhere`, by worker; what was under way at those that
+    were `lost` was asked for nevertheless.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -126,6 +127,7 @@ class Watch:
         self.ledger = ledger
         self.paces = Paces()
         self.elsewhere: dict[str, Spread] = {}
+        self.lost: list[Chain] = []
 
     @asynccontextmanager
     async def watching(self) -> AsyncGenerator[None]:
@@ -135,17 +137,18 @@ class Watch:
             yield
             group.cancel_scope.cancel()
 
-    async def _watch(self, before: tuple[int, int, int]) -> None:
+    async def _watch(self, before: Sequence[int]) -> None:
         while True:
             started = anyio.current_time()
             try:
                 await anyio.sleep(self.timeline.every)
             finally:  # the last interval is as long as it was
-                after = self._sums()
+                # What a worker has told of a shard is gone before its report is taken: that is made good later.
+                after = list(map(max, before, self._sums()))
                 self._add(anyio.current_time() - started, before, after)
             before = after
 
-    def _add(self, seconds: float, before: tuple[int, int, int], after: tuple[int, int, int]) -> None:
+    def _add(self, seconds: float, before: Sequence[int], after: Sequence[int]) -> None:
         requests, throttled, rows = (new - old for new, old in zip(after, before, strict=True))
         spreads = [self.paces.spread(), *self.elsewhere.values()]
         slowest = min((spread.slowest for spread in spreads if spread.slowest is not None), default=None)
@@ -155,7 +158,7 @@ class Watch:
 
     def _sums(self) -> tuple[int, int, int]:
         """Requests and refusals so far, those of units under way included, and rows."""
-        totals, running = self.ledger.totals, list(self.ledger.under_way())
+        totals, running = self.ledger.totals, [*self.ledger.under_way(), *self.lost]
         return (
             totals.requests + sum(chain.attempts for chain in running),
             totals.throttled + sum(chain.throttled for chain in running),

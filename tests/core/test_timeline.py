@@ -43,6 +43,25 @@ def test_each_interval_has_what_came_in_it() -> None:
     ]
 
 
+def test_no_interval_takes_back_what_an_earlier_one_had() -> None:
+    """What a worker told of a shard is gone before its report is taken; what one was at that was killed, for good."""
+    watch = Watch(Ledger())
+
+    async def main() -> None:
+        running = watch.ledger.running
+        async with watch.watching():
+            running["1"], running["2"] = (Running(Unit(), Chain(attempts=100), 0.0) for _ in range(2))
+            await anyio.sleep(1.5)
+            watch.lost.append(running.pop("1").chain)
+            running["2"] = Running(Unit(), Chain(attempts=10), 0.0)  # its shard of 90 has ended
+            await anyio.sleep(1)
+            await watch.ledger.record(Result(UNIT, Outcome.OK, chain=Chain(attempts=95)))
+            await anyio.sleep(1)
+
+    run(main)
+    assert [interval.requests for interval in watch.timeline.intervals] == [200, 0, 5, 0]
+
+
 def test_rates_are_those_of_targets_that_are_open() -> None:
     watch = Watch(Ledger())
 
