@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 import anyio
 from anyio import to_thread
@@ -105,11 +105,17 @@ class StreamDestination:
 
         async def take(report: Report) -> None:
             if report.rows:
-                with report.rows as rows:
+                with ExitStack() as waiting:
+                    rows = waiting.enter_context(report.rows)
                     async with turn:
-                        await to_thread.run_sync(self._output.copy, rows, abandon_on_cancel=True)
+                        waiting.pop_all()  # the thread closes it: that may be abandoned, and reads on
+                        await to_thread.run_sync(self._copy, rows, abandon_on_cancel=True)
 
         yield take
+
+    def _copy(self, rows: IO[bytes]) -> None:
+        with rows:
+            self._output.copy(rows)
 
     def held(self, account: Account) -> Iterable[Held]:  # noqa: ARG002
         """See `Destination`."""
