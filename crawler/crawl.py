@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 
 from crawler.doubts import Doubts
-from crawler.errors import ChainBroken, CrawlError, Fatal, Transient
+from crawler.errors import ChainBroken, CrawlError, Fatal, NoRegion, Transient
 from crawler.fanout import for_each, take
 from crawler.governor import Governor, of_target
 from crawler.hints import Hints, Memory
@@ -139,14 +139,17 @@ class Crawl:
             regions.update(await self._registries.regions(account))
             targets.extend(self._wanted.targets(account, regions))
             self.regions.see((*regions, *(target.region for target in targets)))
-            return Outcome.OK if regions or targets else Outcome.REGION_DISABLED
+            if not (regions or targets):
+                raise NoRegion(account.regions)
+            return Outcome.OK
 
         result, _ = await self._settle(Unit(account, account.account_id), find_targets)
         if result.outcome is Outcome.OK:
             longest_first = sorted(targets, key=self._hints.seconds_of, reverse=True)
-            left = deque(target for target in longest_first if not self._sink.holds(target))
-            # What an earlier attempt holds of the account was an answer to it.
-            await self._targets_of(left, Doubts(regions, targets, answered=len(left) < len(targets)))
+            held, left = list[Target](), deque[Target]()
+            for target in longest_first:
+                (held if self._sink.holds(target) else left).append(target)
+            await self._targets_of(left, Doubts(regions, targets, held))
         else:
             await self._ledger.record(result)
         self._ledger.totals.accounts += 1
@@ -162,6 +165,7 @@ class Crawl:
         try:
             async with aclosing(take(targets)) as taken:
                 await for_each(crawl_target, taken, at_once=self._targets)
+            await doubts.ask(self._registries, self._policy)
         finally:
             for result in doubts.settled():
                 await self._record_target(result)

@@ -69,6 +69,7 @@ async def engine_of(
             take=take,
             held=destination.held,
             registries=log_context.watch(registries),
+            policy=settings.policy(),
             wanted=settings.filter(),
         ).running() as dispatch,
     ):

@@ -6,6 +6,7 @@ ledger. Anything that is not a `CrawlError` is a bug and stops the run.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from crawler.model import Outcome
@@ -67,12 +68,24 @@ KEYS_UNKNOWN = frozenset({
 class KeysUnknown(Denied):
     """The region does not know our keys: it is not enabled for the account, or the keys are wrong.
 
-    Which of the two it is shows once another region of the same account has answered: see `Doubts`.
+    Which of the two it is shows once another region of the same account has answered: see `Doubts`. Said of a request
+    to that region only: what STS says of keys that ask it for others is another `Denied`.
     """
 
 
 class KeysExpired(Denied):
     """The session of these keys has ended. `aws/` refreshes once; what arrives here has expired again."""
+
+
+class NoRegion(CrawlError):
+    """AWS has told which regions of the account are enabled, and none is among these globs."""
+
+    outcome = Outcome.REGION_DISABLED
+
+    def __init__(self, globs: Iterable[str]) -> None:
+        super().__init__(
+            "NoRegionEnabled", f"none of the regions that the file names for it ({', '.join(globs)}) is enabled"
+        )
 
 
 class Gone(CrawlError):

@@ -36,7 +36,10 @@ class Registries(Protocol):
     """Every registry that our identities open."""
 
     def members(self, organization: Organization) -> AsyncGenerator[Account]:
-        """The active accounts of an organization. Makes its own attempts last: retries inside, then `CrawlError`."""
+        """The active accounts of an organization, each once.
+
+        Makes its own attempts last: retries inside, then `CrawlError`.
+        """
         ...
 
     async def regions(self, account: Account) -> Mapping[str, bool]:

@@ -26,7 +26,14 @@ _KEYS_ENDED = ("ExpiredTokenException", "ExpiredToken")
 _NO_KEYS = ("NoCredentials", "CredentialsUnusable", "UnknownProfile", "SsoSessionExpired", "MfaRequired")
 #: Codes of failures that are about the keys themselves, whatever was asked for with them.
 OF_KEYS = frozenset((*_KEYS_REFUSED, *_SIGNATURE_REFUSED, *_KEYS_ENDED, *_NO_KEYS))
-_SETTINGS = ("BadRequest", "EndpointRefused", "BadCaBundle", "CertificateRefused", "ParentNotFoundException")
+_SETTINGS = (
+    "BadRequest",
+    "EndpointRefused",
+    "BadCaBundle",
+    "CertificateRefused",
+    "NoRegionMatches",
+    "ParentNotFoundException",
+)
 
 #: What to do, by code.
 _STEPS = {

@@ -19,7 +19,7 @@ from crawler.retry import RetryPolicy, persist
 if TYPE_CHECKING:
     from crawler.aws.api import Api, Documented
     from crawler.aws.session import Sessions
-    from crawler.model import Account, Warn
+    from crawler.model import Account
 
 _log = structlog.get_logger("crawler.aws")
 
@@ -43,26 +43,19 @@ def known_regions() -> frozenset[str]:
     return frozenset(name for partition in partitions for name in partition["regions"] if not name.endswith("-global"))
 
 
-def _unheard_of(patterns: Iterable[str], enabled: Iterable[str]) -> list[str]:
-    """The globs that match no region, enabled or not."""
-
-    def matches_any(glob: str, names: Iterable[str]) -> bool:
-        return any(fnmatchcase(name, glob) for name in names)
-
-    globs = [pattern for pattern in patterns if is_glob(pattern) and pattern != "all"]
-    rest = [glob for glob in globs if not matches_any(glob, enabled)]
-    known = known_regions() if rest else ()
-    return [glob for glob in rest if not matches_any(glob, known)]
+def _unheard_of(patterns: Iterable[str]) -> list[str]:
+    known = known_regions()
+    globs = [pattern for pattern in patterns if pattern != "all"]
+    return [glob for glob in globs if not any(fnmatchcase(name, glob) for name in known)]
 
 
 class Regions:
     """Asks account:ListRegions, else ec2:DescribeRegions, else botocore's own list of the partition."""
 
-    def __init__(self, sessions: Sessions, api: Api, policy: RetryPolicy, warn: Warn) -> None:
+    def __init__(self, sessions: Sessions, api: Api, policy: RetryPolicy) -> None:
         self._sessions = sessions
         self._api = api
         self._policy = policy
-        self._warn = warn
 
     async def of(self, account: Account, source: Source) -> dict[str, bool]:
         """The regions to crawl: names as written, globs as what is enabled and matches, each once, in that order.
@@ -70,7 +63,7 @@ class Regions:
         The value tells whether AWS calls the region enabled. Names are taken at their word and cost no call. A role
         that cannot be assumed raises `Denied` where it has to be: without keys no answer means anything. So does
         `CrawlError` leave where nothing is chosen and a glob matches no region that anybody has heard of: a slip of
-        the pen must not read as an account without regions. Beside what others choose, it is a warning.
+        the pen must not read as an account in which nothing is enabled.
         """
         enabled: dict[str, bool] = {}
         if any(is_glob(pattern) for pattern in account.regions):
@@ -83,11 +76,8 @@ class Regions:
                 }
             else:
                 chosen.setdefault(pattern, enabled.get(pattern, False))
-        if slips := _unheard_of(account.regions, enabled):
-            if not chosen:
-                raise CrawlError("NoRegionMatches", f"regions: {', '.join(slips)} matches no region of AWS")
-            for glob in slips:
-                self._warn("regions: matches no region of AWS", glob)
+        if not chosen and (slips := _unheard_of(account.regions)):
+            raise CrawlError("NoRegionMatches", f"regions: {', '.join(slips)} matches no region of AWS")
         return chosen
 
     async def _enabled(self, account: Account, source: Source) -> dict[str, bool]:

@@ -70,7 +70,7 @@ class AwsRegistries:
         self._sessions = Sessions(self._pool)
         self._api = Api(self._pool, self._sessions, Rates(rate_share))
         self._identities = Identities(self._sessions, self._api, policy)
-        self._regions = Regions(self._sessions, self._api, policy, warn)
+        self._regions = Regions(self._sessions, self._api, policy)
         self._dialects = Dialects(warn)
         self._endpoints: dict[tuple[AioSession, str, str], Endpoint] = {}
 

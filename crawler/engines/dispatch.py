@@ -21,6 +21,7 @@ from crawler.hints import Hints
 from crawler.ledger import Ledger, line, parse
 from crawler.model import Account, Organization, Outcome, Result, Target, Unit
 from crawler.registry import Registries
+from crawler.retry import RetryPolicy
 from crawler.shard import Held, Report, Shard
 from crawler.wanted import Filter, Unmatched
 
@@ -37,8 +38,9 @@ class Dispatch:
     """See `Engine`. Its ledger and hints are those of the run: they learn of a shard once all of it was taken.
 
     `take` lets the rows of a report count. `held` tells what of an account an earlier attempt has committed.
-    `registries` are asked for the members of an organization, and for the regions of accounts that are to be cut. Use
-    under `running()`.
+    `registries` are asked for the members of an organization; of accounts that are to be cut, for the regions, and
+    whether keys that not all regions know are still known: by our own keys, where workers may have others. Use under
+    `running()`.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Dispatch:
         take: Callable[[Report], Awaitable[None]],
         held: Callable[[Account], Iterable[Held]],
         registries: Registries,
+        policy: RetryPolicy,
         wanted: Filter,
     ) -> None:
         self._crew = crew
@@ -58,6 +61,7 @@ class Dispatch:
         self._take = take
         self._held = held
         self._registries = registries
+        self._policy = policy
         self._wanted = wanted
         self._numbers = count(1)
         self._slots = anyio.Semaphore(crew.at_once, fast_acquire=True)
@@ -101,15 +105,21 @@ class Dispatch:
     async def _group(self, group: Group) -> None:
         """Have the accounts of a group crawled, in one shard or in several."""
         pieces = await self._in_pieces(group.accounts[0], group.pieces) if group.pieces > 1 else []
-        waiting = deque(pieces or [self._shard(group.accounts)])
+        await self._shards(pieces or [self._shard(group.accounts)])
+        if pieces:
+            doubts = self._doubts[group.accounts[0].account_id]
+            await doubts.ask(self._registries, self._policy)
+            await self._count(doubts.settled())
+            self._ledger.totals.accounts += 1
+
+    async def _shards(self, shards: Iterable[Shard]) -> None:
+        waiting = deque(shards)
         try:
-            async with aclosing(take(waiting)) as shards:
-                await for_each(self._crawl, shards, at_once=self._slots)
+            async with aclosing(take(waiting)) as taken:
+                await for_each(self._crawl, taken, at_once=self._slots)
         finally:
             for shard in waiting:
                 await self._missed(self._units(shard))
-        if pieces:
-            self._ledger.totals.accounts += 1
 
     def _shard(self, accounts: tuple[Account, ...]) -> Shard:
         held = frozenset(held for account in accounts for held in self._held(account))
@@ -126,9 +136,7 @@ class Dispatch:
             raise
         targets = self._wanted.targets(account, regions)
         held = frozenset(self._held(account))
-        # What an earlier attempt holds of the account was an answer to it.
-        answered = any((account.account_id, target.registry_id, target.region, None) in held for target in targets)
-        self._doubts[account.account_id] = Doubts(regions, targets, answered=answered)
+        self._doubts[account.account_id] = Doubts(regions, targets, [each for each in targets if _held(each) in held])
         return [self._piece(account, regions, piece, held) for piece in deal(targets, self._hints, pieces)]
 
     def _piece(
@@ -195,7 +203,7 @@ class Dispatch:
                 results = map(parse, report.lines.splitlines())
                 await self._count([result for result in results if not doubts.holds(result)])
                 return
-            doubts.answered = True
+            doubts.answered(self._targets(shard))
         await self._ledger.join(report.totals, report.lines, map(parse, report.left.splitlines()))
 
     async def _count(self, results: Sequence[Result]) -> None:
@@ -220,14 +228,21 @@ class Dispatch:
         """What is known of a shard before anybody has crawled it, and is not held."""
         if shard.regions is None:
             return map(_whole, shard.accounts)
+        return map(Unit.of, self._targets(shard))
+
+    def _targets(self, shard: Shard) -> list[Target]:
+        """The targets of a piece, but for those that are held."""
         (account,) = shard.accounts
-        targets = self._wanted.targets(account, shard.regions)
-        held = {unit[1:3] for unit in shard.held if unit[3] is None}
-        return (Unit.of(target) for target in targets if (target.registry_id, target.region) not in held)
+        targets = self._wanted.targets(account, shard.regions or ())
+        return [target for target in targets if _held(target) not in shard.held]
 
 
 def _whole(account: Account) -> Unit:
     return Unit(account, account.account_id)
+
+
+def _held(target: Target) -> Held:
+    return target.account.account_id, target.registry_id, target.region, None
 
 
 async def _chosen(members: AsyncIterator[Account], selects: Callable[[Account], bool]) -> AsyncGenerator[Account]:

@@ -124,9 +124,12 @@ class PartSink(Generic[ChunkT]):
         return PartRows(self, target, origin)
 
     def target_ended(self, result: Result) -> None:
-        """See `Sink`. A target is whole when all of its repositories are."""
+        """See `Sink`. A target is whole when all of its repositories are.
+
+        One whose region is not enabled is not: it costs a request to ask again, and somebody may have enabled it.
+        """
         place = (result.unit.account, result.unit.registry_id, result.unit.region)
-        whole = place not in self._broken and result.outcome in (Outcome.OK, Outcome.EMPTY, Outcome.REGION_DISABLED)
+        whole = place not in self._broken and result.outcome in (Outcome.OK, Outcome.EMPTY)
         self._broken.discard(place)
         if whole:
             self.take(_Whole(result))

@@ -55,14 +55,6 @@ async def test_globs_that_match_no_region_at_all_are_no_account_without_regions(
     assert (caught.value.code, caught.value.outcome) == ("NoRegionMatches", Outcome.FAILED)
 
 
-async def test_a_glob_that_matches_no_region_beside_others_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    warned: list[tuple[str, str]] = []
-    async with registries_at(account_service, monkeypatch, warn=lambda *told: warned.append(told)) as (registries, _):
-        found = await registries.regions(replace(ACCOUNT, regions=("us-east-1", "eu-wset-*", "me-*")))
-    assert list(found) == ["us-east-1"]
-    assert warned == [("regions: matches no region of AWS", "eu-wset-*")]
-
-
 async def test_names_cost_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     async with registries_at(lambda _: None, monkeypatch) as (registries, server):
         account = replace(ACCOUNT, role=("inventory",), regions=("xx-foo-1", "eu-west-1", "xx-foo-1"))

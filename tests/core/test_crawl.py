@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain, repeat
 
 import pytest
 
 from crawler.crawl import Limits
-from crawler.errors import CrawlError, Denied, Fatal, Gone, KeysUnknown, Refused, Throttled, Transient
+from crawler.errors import CrawlError, Denied, Fatal, Gone, KeysExpired, KeysUnknown, Refused, Throttled, Transient
 from crawler.model import Account, Outcome
 from crawler.pages import token_hash
+from crawler.retry import RetryPolicy
 from crawler.wanted import Filter
 from tests.fakes import HANG, Rehearsal, Tree, World, image, leaves, small_tree
 
@@ -79,6 +81,45 @@ def test_a_region_that_does_not_know_the_keys_is_disabled_once_another_knew_them
     assert crawled.ledger.incomplete() == len(west)
 
 
+def test_who_knew_the_keys_is_asked_once_more_and_nobody_where_nothing_is_in_doubt() -> None:
+    world = two_regions()
+    Rehearsal(world).of(A)
+    assert world.calls["repositories", ID, "east", 0] == 1
+    world.always(("repositories", ID, "west", 0), UNKNOWN)
+    Rehearsal(world).of(A)
+    assert world.calls["repositories", ID, "east", 0] == 1 + 2
+
+
+@pytest.mark.parametrize("then", [UNKNOWN, KeysExpired("ExpiredTokenException", ""), Transient("ServerException", "")])
+def test_keys_that_nobody_knows_any_more_disable_no_region(then: CrawlError) -> None:
+    """They were deactivated while the run went on: one region answered before, and the next one no longer."""
+    world = two_regions()
+    world.steps["repositories", ID, "east", 0] = chain([0.0], repeat(then))
+    world.always(("repositories", ID, "west", 0), UNKNOWN)
+    crawled = Rehearsal(world, policy=RetryPolicy(attempts=3)).of(A)
+    assert crawled.outcomes()[ID, "east", None] == "OK"
+    assert crawled.outcomes()[ID, "west", None] == "DENIED"
+
+
+def test_another_region_may_still_know_them() -> None:
+    world = World({(ID, region): small_tree("a") for region in ("east", "north", "west")})
+    world.always(("repositories", ID, "west", 0), UNKNOWN)
+    world.will(("repositories", ID, "east", 0), 0.0, UNKNOWN)
+    world.will(("repositories", ID, "north", 0), 1.0, Throttled("ThrottlingException", ""))
+    assert Rehearsal(world).of(A).outcomes()[ID, "west", None] == "REGION_DISABLED"
+
+
+def test_a_wrong_clock_stops_the_run_whoever_finds_out() -> None:
+    world = two_regions()
+    world.always(("repositories", ID, "west", 0), UNKNOWN)
+    world.will(("repositories", ID, "east", 0), 0.0, Fatal("ClockSkew", "late"))
+    rehearsal = Rehearsal(world)
+    with pytest.raises(ExceptionGroup) as caught:
+        rehearsal.of(A)
+    assert [str(leaf) for leaf in leaves(caught.value)] == ["ClockSkew: late"]
+    assert rehearsal.line(ID, "west")["outcome"] == "DENIED"
+
+
 def test_a_region_that_failed_has_not_known_the_keys() -> None:
     world = two_regions()
     world.always(("repositories", ID, "east", 0), UNKNOWN)
@@ -109,7 +150,10 @@ def test_regions_that_may_not_be_listed_are_one_line_of_the_account() -> None:
 
 
 def test_an_account_without_a_region_is_one_line_too() -> None:
-    assert Rehearsal(World({})).of(A).outcomes() == {(ID, None, None): "REGION_DISABLED"}
+    crawled = Rehearsal(World({})).of(replace(A, regions=("all",)))
+    assert crawled.outcomes() == {(ID, None, None): "REGION_DISABLED"}
+    assert crawled.line(ID)["code"] == "NoRegionEnabled"
+    assert crawled.line(ID)["message"] == "none of the regions that the file names for it (all) is enabled"
 
 
 def test_one_bad_account_never_stops_the_others() -> None:
@@ -332,6 +376,12 @@ def test_a_region_that_aws_calls_enabled_is_never_disabled() -> None:
     crawled = Rehearsal(world).of(replace(A, regions=("all",)))
     assert crawled.line(ID, "east")["outcome"] == "DENIED"
     assert crawled.line(ID, "west")["outcome"] == "OK"
+
+
+def test_keys_that_could_not_be_found_are_no_doubt_of_a_region() -> None:
+    world = two_regions()
+    world.always(("open", ID, "east"), UNKNOWN)
+    assert Rehearsal(world).of(A).line(ID, "east")["outcome"] == "DENIED"
 
 
 def test_keys_that_could_not_be_found_are_no_answer_of_a_region() -> None:

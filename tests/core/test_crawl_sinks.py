@@ -10,7 +10,7 @@ import pytest
 from crawler.crawl import Limits
 from crawler.errors import Denied, Gone, KeysUnknown, Transient
 from crawler.model import Account
-from tests.fakes import HANG, ListSink, Rehearsal, World, place, small_tree
+from tests.fakes import HANG, ListSink, Rehearsal, Step, World, place, small_tree
 
 ACCOUNT = Account("1" * 12)
 ID = ACCOUNT.account_id
@@ -59,15 +59,25 @@ def test_what_the_sink_holds_is_not_asked_for() -> None:
     assert not [spot for spot in asked.calls if "west" in spot or "b" in spot]
 
 
-@pytest.mark.parametrize(("held", "outcome"), [([(ID, "west", None)], "REGION_DISABLED"), ([], "DENIED")])
-def test_a_target_held_has_answered_for_its_account(held: list[tuple[str | None, ...]], outcome: str) -> None:
-    """Keys that one region does not know are right if another knew them: also when that was before a crash."""
+@pytest.mark.parametrize(
+    ("west", "outcome"),
+    [
+        (0.0, "REGION_DISABLED"),
+        (Denied("AccessDeniedException", "no"), "REGION_DISABLED"),
+        (UNKNOWN, "DENIED"),
+        (Transient("ServerException", "down"), "DENIED"),
+        (HANG, "DENIED"),
+    ],
+)
+def test_a_target_held_is_asked_whether_it_knows_the_keys_of_this_attempt(west: Step, outcome: str) -> None:
+    """What an earlier one holds was an answer to the keys that it had."""
     unknown = world()
     unknown.always(("repositories", ID, "east", 0), UNKNOWN)
-    unknown.always(("repositories", ID, "west", 0), Transient("ServerException", "down"))
+    unknown.always(("repositories", ID, "west", 0), west)
     policy = replace(Rehearsal(unknown).policy, attempts=1)
-    crawled = Rehearsal(unknown, ListSink(held=held), policy=policy).of(ACCOUNT)
-    assert crawled.outcomes()[(ID, "east", None)] == outcome
+    crawled = Rehearsal(unknown, ListSink(held=[(ID, "west", None)]), policy=policy).of(ACCOUNT)
+    assert crawled.outcomes() == {(ID, "east", None): outcome}
+    assert unknown.calls["repositories", ID, "west", 0] == 1
 
 
 def test_the_ledger_counts_the_rows_that_a_stream_has_whatever_the_outcome() -> None:

@@ -72,6 +72,7 @@ class Run:
             take=self._take,
             held=lambda _: (),
             registries=world,
+            policy=(settings or Settings(accounts="")).policy(),
             wanted=(settings or Settings(accounts="")).filter(),
         )
 

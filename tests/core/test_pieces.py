@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import anyio
@@ -22,7 +23,7 @@ from crawler.pace import Quota
 from crawler.settings import Settings
 from tests.core.strategies import trees
 from tests.core.test_dispatch import Run
-from tests.fakes import HANG, Rehearsal, Spot, Tree, World, small_tree
+from tests.fakes import HANG, Rehearsal, Spot, Step, Tree, World, small_tree
 
 REGIONS = ("eu-1", PUBLIC_REGION, "us-2", "me-1")
 IDS = [f"{number}" * 12 for number in (1, 2, 3)]
@@ -194,25 +195,29 @@ def test_what_is_learned_of_one_piece_does_not_undo_another() -> None:
     assert [run.hints.of(target).pages for target in targets] == [4] * len(targets)
 
 
-def test_what_is_held_decides_what_keys_that_are_not_known_mean() -> None:
-    """An earlier attempt had an answer from another region: it is not the keys."""
+def held(*units: tuple[str, str | None]) -> set[tuple[str, str, str, str | None]]:
+    return {(WIDE.account_id, WIDE.account_id, region, name) for region, name in units}
+
+
+@pytest.mark.parametrize(("now", "outcome"), [(0.0, "REGION_DISABLED"), (UNKNOWN, "DENIED")])
+def test_what_is_held_is_asked_what_keys_that_are_not_known_mean(now: Step, outcome: str) -> None:
+    """An earlier attempt had an answer from another region; whether it knows the keys of this one, it says itself."""
     world = wide()
-    world.always(("repositories", WIDE.account_id, REGIONS[0], 0), UNKNOWN)
-    for region in REGIONS[1:]:
-        world.always(("repositories", WIDE.account_id, region, 0), KeysUnknown("AuthFailure", ""))
+    for region in (REGIONS[0], REGIONS[2], REGIONS[3]):
+        world.always(("repositories", WIDE.account_id, region, 0), UNKNOWN)
+    world.always(("repositories", WIDE.account_id, REGIONS[1], 0), now)
     run = Run(world, workers=2)
-    run.dispatch._held = lambda _: [
-        (WIDE.account_id, WIDE.account_id, REGIONS[1], None),
-        (WIDE.account_id, WIDE.account_id, REGIONS[2], "a"),
-    ]
+    run.dispatch._held = lambda _: held((REGIONS[1], None), (REGIONS[2], "a"))
     run.crawl(WIDE)
-    assert [sorted(shard.held, key=str) for shard in run.crew.given] == [
-        [],
-        [(WIDE.account_id, WIDE.account_id, REGIONS[1], None)],
-        [(WIDE.account_id, WIDE.account_id, REGIONS[2], "a")],
-        [],
+    assert [set(shard.held) for shard in run.crew.given] == [
+        held(),
+        held((REGIONS[1], None)),
+        held((REGIONS[2], "a")),
+        held(),
     ]
-    assert {line["outcome"] for line in run.lines} == {"REGION_DISABLED"}
+    # A stream holds nothing: there, it was crawled as well.
+    assert {line["outcome"] for line in run.lines if line["region"] != REGIONS[1]} == {outcome}
+    assert run.ledger.totals.accounts == 1
 
 
 @pytest.mark.parametrize(
@@ -261,3 +266,23 @@ def test_keys_that_one_piece_does_not_know_are_judged_by_the_others() -> None:
     (line,) = [line for line in run.lines if line["region"] == REGIONS[0]]
     assert (line["outcome"], line["code"]) == ("REGION_DISABLED", UNKNOWN.code)
     assert run.ledger.totals.targets == {"REGION_DISABLED": 1, "OK": 3}
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_keys_that_nobody_knows_any_more_disable_no_region(*, cancelled: bool) -> None:
+    world = wide()
+    world.always(("repositories", WIDE.account_id, REGIONS[0], 0), UNKNOWN)
+    later = HANG if cancelled else UNKNOWN
+    for region in REGIONS[1:]:
+        world.steps["repositories", WIDE.account_id, region, 0] = chain([0.0], repeat(later))
+    run = Run(world, Settings(accounts="", timeout=3600), workers=2)
+
+    async def main() -> None:
+        async with run.dispatch.running():
+            with anyio.move_on_after(0.3 if cancelled else 20):
+                await run.dispatch.accounts([WIDE])
+
+    anyio.run(main)
+    (line,) = [line for line in run.lines if line["region"] == REGIONS[0]]
+    assert line["outcome"] == "DENIED"
+    assert run.ledger.totals.targets.total() == len(REGIONS)

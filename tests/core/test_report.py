@@ -231,6 +231,7 @@ def test_units_that_a_stop_left_behind_are_counted_and_not_listed() -> None:
         (Outcome.DENIED, "UnrecognizedClientException", "AWS does not know these keys"),
         (Outcome.DENIED, "InvalidSignatureException", "The secret key does not belong"),
         (Outcome.FAILED, "EndpointRefused", "Correct the setting"),
+        (Outcome.FAILED, "NoRegionMatches", "Correct the setting"),
         (Outcome.FAILED, "ConnectionBroken", "Failed: "),
         (Outcome.THROTTLED, "ThrottlingException", "Throttled: "),
     ],
