@@ -45,6 +45,16 @@ def test_every_format_holds_every_row(program: Zygote, local: Place, estate: Est
     assert modes == {0o600}
 
 
+def test_tables_in_a_folder_are_their_owners_alone_also_beside_a_bucket(program: Zygote, weed: S3) -> None:
+    program.environment |= weed.environment()
+    place = Place(f"s3://{BUCKET}/{program.folder.name}/", s3=weed)
+    table = program.folder / "table"
+    assert program.run(*command(place, "r"), "--delta", str(table)) == 0, program.said()
+    paths = [table, *table.rglob("*")]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_file()} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_dir()} == {0o700}
+
+
 def test_a_name_that_utf8_cannot_hold_does_not_stop_a_run(forks: Zygote, tmp_path: Path) -> None:
     """JSON can say half a surrogate pair, and so could a server, which then knows no such repository."""
     repositories = {"eu-west-1": {name: Repository(name, Series(name, 3)) for name in ("whole", "half\ud800")}}
@@ -247,6 +257,27 @@ def test_runs_and_show(program: Zygote, local: Place) -> None:
     assert program.run("show", "none", "--output", local.output) == 2
     assert program.run("runs", "--output", "elsewhere/") == 2
     assert "there is no such folder" in program.said()
+
+
+def test_what_a_manifest_holds_is_no_command_to_the_terminal(program: Zygote, local: Place) -> None:
+    assert program.run(*command(local, "r")) == 0, program.said()
+    assert local.folder
+    path = local.folder / "runs" / "r" / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    path.write_text(json.dumps(manifest | {"settings": {"account": "\x9b2J"}}, ensure_ascii=False))
+    (program.folder / "stderr").unlink()
+    assert program.run("show", "r", "--output", local.output) == 0
+    assert json.loads(program.said())["settings"] == {"account": "\x9b2J"}
+    assert program.said().isascii()
+    path.write_text(json.dumps(manifest | {"targets": {"\x1b[2J\x9b": "many"}}, ensure_ascii=False))
+    (program.folder / "stderr").unlink()
+    assert program.run("show", "r", "--output", local.output) == 2
+    assert "is damaged at targets.\\x1b[2J\\x9b: " in program.said()
+    folder = local.folder / "runs" / "\x1b[2J"
+    folder.mkdir()
+    (program.folder / "stderr").unlink()
+    assert program.run("runs", "--output", local.output) == 1
+    assert program.said().removesuffix("\n").isprintable()
 
 
 #: Ends as the program does, and not as `zygote` has it; a thread that waits for the interpreter gets it late.
