@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -63,21 +62,6 @@ def test_a_shard_that_is_stopped_tells_what_it_has() -> None:
         assert {json.loads(line)["code"] for line in report.left.splitlines()} == {"Interrupted"}
 
     anyio.run(main)
-
-
-def test_what_is_sent_to_workers_holds_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even those that are in the environment."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "made-up-key")
-    known = {f"{A.account_id}/east": Memory({"ListImages": Quota(20.0, 40.0)}, {"a": 12}, 30)}
-    sent = pickle.dumps(
-        [
-            Assignment(Settings(accounts="accounts.yaml", output="s3://bucket/"), "r", None, ("text", 0)),
-            Shard(1, (A, B), frozenset({(A.account_id, "east", None)}), known),
-        ]
-    )
-    assert b"made-up-key" not in sent
-    assert A.role[0].encode() in sent
 
 
 def test_hints_of_a_part_come_back_in_its_place() -> None:

@@ -176,24 +176,57 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.slow
-def test_ctrl_c_leaves_whole_lines_and_a_line_for_each_account(
-    program: Zygote, estate: Estate, emulator: Emulator
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_leaves_whole_lines_and_a_line_for_each_account(
+    program: Zygote, estate: Estate, emulator: Emulator, number: signal.Signals
 ) -> None:
     arguments = ["--accounts", "accounts.yaml", "--ledger", "ledger", *_WORKERS, "--max-rps", "10"]
     with started(program, *arguments) as process:
         at = requests(emulator)
         while requests(emulator) - at < 20:
             time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        process.send_signal(number)
         stdout, _ = process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGINT, program.said()
-    units = (
-        [json.loads(line) for line in (program.folder / "ledger.partial").read_bytes().splitlines()]
-        if (program.folder / "ledger.partial").exists()
-        else [json.loads(line) for line in (program.folder / "ledger").read_bytes().splitlines()]
-    )
+        assert time.monotonic() - sent < 6, "five seconds, and what it takes to end"
+    assert process.returncode == 128 + number, program.said()
+    assert not (program.folder / "ledger.partial").exists()
+    units = [json.loads(line) for line in (program.folder / "ledger").read_bytes().splitlines()]
     assert {unit["registryId"] for unit in units} == set(estate.accounts)
+    assert len({(unit["registryId"], unit["region"], unit["repositoryName"]) for unit in units}) == len(units)
+    assert {unit["outcome"] for unit in units} >= {"OK", "FAILED"}
     rows = Counter(rows_of(stdout, "rows.ndjson"))
     assert rows <= Counter(estate.rows())
     assert sum(unit["rows"] for unit in units) == rows.total()
+
+
+#: Python itself runs this in each process: what is sent from one to another is written down.
+SPY = """
+import os, pickle
+
+def dumps(*arguments, **options):
+    sent = pickled(*arguments, **options)
+    with open(os.path.join({folder!r}, f"sent-{{os.getpid()}}"), "ab") as file:
+        file.write(sent)
+    return sent
+
+pickled, pickle.dumps = pickle.dumps, dumps
+"""
+
+
+def test_what_is_sent_between_processes_holds_no_keys(program: Zygote, estate: Estate, emulator: Emulator) -> None:
+    """Each finds its own: those of the environment, and those of the roles that it assumes."""
+    (program.folder / "sitecustomize.py").write_text(SPY.format(folder=str(program.folder)))
+    program.environment["PYTHONPATH"] = f"{program.folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    with started(program, "--accounts", "accounts.yaml", "--output", "rows.ndjson", *_WORKERS) as process:
+        assert process.wait(120) == 0, program.said()
+    files = list(program.folder.glob("sent-*"))
+    sent = b"".join(file.read_bytes() for file in files)
+    assert len(files) == 3, "the driver and its workers"
+    assert all(account_id.encode() in sent for account_id in estate.accounts)
+    assert b"inventory" in sent, "roles are sent, by name"
+    issued = [keys for keys in emulator.world.sessions._keys.values() if keys.session_token]
+    assert issued
+    secrets = [program.environment[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")]
+    secrets += [secret for keys in issued for secret in (keys.secret_key, str(keys.session_token))]
+    assert not [secret for secret in secrets if secret.encode() in sent]
