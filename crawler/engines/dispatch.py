@@ -72,11 +72,17 @@ class Dispatch:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[Dispatch]:
         """Take reports while the body runs; also those that come when it is being stopped, each as a whole."""
+        failure: Exception | None = None
         try:
             async with anyio.create_task_group() as self._takers:
-                yield self
+                try:
+                    yield self
+                except Exception as error:  # noqa: BLE001  (raised again below: in the group it would stop the takers)
+                    failure = error
         finally:
             await self._count([result for doubts in self._doubts.values() for result in doubts.settled()])
+        if failure:
+            raise failure
 
     async def accounts(self, accounts: Iterable[Account]) -> None:
         """See `Engine`."""
@@ -185,7 +191,11 @@ class Dispatch:
         return taken
 
     async def _taken(self, shard: Shard, report: Report, taken: anyio.Event) -> None:
-        await self._take(report)
+        try:
+            await self._take(report)
+        except BaseException:  # nothing of it counts, whatever its rows have come to
+            await self._missed(self._units(shard))
+            raise
         self._hints.learn(report.learned)
         self.regions.globs &= report.regions
         self.repositories.globs &= report.repositories

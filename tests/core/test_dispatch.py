@@ -174,6 +174,55 @@ def test_what_no_shard_survives_ends_all() -> None:
     assert [type(leaf) for leaf in leaves(caught.value)] == [Fatal]
 
 
+def test_a_failure_leaves_whole_what_was_being_taken() -> None:
+    """The copy of a report to a slow reader was cut, in the middle of a line, and had no line in the ledger."""
+    run = Run(world(*ACCOUNTS))
+    crawl, taking = run.crew.crawl, anyio.Event()
+    whole: list[int] = []
+
+    async def failing(shard: Shard) -> Report:
+        if shard.accounts[0].account_id == ACCOUNTS[1].account_id:
+            await taking.wait()
+            raise Fatal("ClockWrong", "no")
+        return await crawl(shard)
+
+    async def slowly(report: Report) -> None:
+        taking.set()
+        await anyio.wait_all_tasks_blocked()  # by then the failure has ended all else
+        await run._take(report)
+        whole.append(report.number)
+
+    run.crew.crawl = failing  # type: ignore[method-assign]
+    run.dispatch._take = slowly
+    with pytest.raises(BaseExceptionGroup):
+        run.crawl(*ACCOUNTS)
+    assert whole
+    assert run.ledger.totals.rows == len(run.rows) == sum(line["rows"] for line in run.lines)
+    assert {line["registryId"] for line in run.lines} == {account.account_id for account in ACCOUNTS}
+
+
+def test_what_nobody_takes_in_time_has_its_lines() -> None:
+    """As when standard output is not read: its accounts had none."""
+    run = Run(world(*ACCOUNTS))
+
+    async def never(report: Report) -> None:
+        assert report.rows
+        with report.rows:
+            await anyio.sleep_forever()
+
+    run.dispatch._take = never
+
+    async def main() -> None:
+        with anyio.move_on_after(0.5):  # what a run has left for its end
+            async with run.dispatch.running():
+                with anyio.move_on_after(0.2):
+                    await run.dispatch.accounts(ACCOUNTS)
+
+    anyio.run(main)
+    assert Counter(line["registryId"] for line in run.lines) == Counter(account.account_id for account in ACCOUNTS)
+    assert run.ledger.totals.stopped == len(ACCOUNTS)
+
+
 def test_a_stop_leaves_no_account_without_a_line() -> None:
     """Those that were under way tell what they have, or have a line of their own; those that were not begun, too."""
     there = world(*ACCOUNTS)
