@@ -19,10 +19,11 @@ from crawler.local_files import discard, local_file, told
 from crawler.model import Account, Outcome, Result, RowKind
 from crawler.runs import layout
 from crawler.runs.attempt import Published, begin, join, leave, living
-from crawler.runs.catalog import Cleaned, clean, newest_unfinished
+from crawler.runs.catalog import Cleaned, clean
 from crawler.runs.documents import Claim, Manifest
 from crawler.runs.journal import Journal
 from crawler.runs.publish import follow, merged, publish, require_parts
+from crawler.runs.resuming import to_resume
 from crawler.shard import Held, Report
 from crawler.sinks import Sink
 from crawler.sinks.encoding import SCHEMA_VERSIONS, Encoding
@@ -57,9 +58,9 @@ async def opened(output: str, *, writes: bool = True) -> AsyncGenerator[Store]:
     if not output.startswith("s3://"):
         yield Store.local(output) if writes else Store.existing(output)
         return
-    name, _, prefix = output.removeprefix("s3://").partition("/")
+    name, prefix = layout.place_in_bucket(output)
     async with buckets() as s3:
-        yield Store.s3(await s3.find(name), prefix.strip("/") + "/" if prefix.strip("/") else "")
+        yield Store.s3(await s3.find(name), prefix)
 
 
 async def clean_store(output: str, older_than: timedelta) -> Cleaned:
@@ -67,12 +68,11 @@ async def clean_store(output: str, older_than: timedelta) -> Cleaned:
     async with opened(output, writes=False) as store:  # a folder that is not there is a slip of the pen
         cleaned = await clean(store, older_than)
     if output.startswith("s3://"):
-        name, _, prefix = output.removeprefix("s3://").partition("/")
-        start = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        name, prefix = layout.place_in_bucket(output)
         async with buckets() as s3:
             bucket = await s3.find(name)
             for folder in layout.FOLDERS:
-                cleaned.uploads += await s3.abort_stale_uploads(bucket, start + folder, older_than)
+                cleaned.uploads += await s3.abort_stale_uploads(bucket, prefix + folder, older_than)
     return cleaned
 
 
@@ -185,7 +185,8 @@ class Publication:
             )
             await publish(self._store, journal, self.manifest)
             self.there = True
-            # Opened anew: what opened them before the crawl may have been keys that end within the hour.
+            # Of several last shares more than one may come here: manifests of the same second are equal, which is no
+            # conflict. Tables take a run once. Opened anew: the keys of before the crawl may end within the hour.
             await commit(self._store, self.manifest, await self._tables(), partial_too=self._publish_partial)
 
     def published(self) -> str:
@@ -211,11 +212,12 @@ async def publication(order: Order) -> AsyncGenerator[Publication]:
         if order.run_id:
             layout.check_run_id(order.run_id)
         store = await exits.enter_async_context(opened(order.output))
-        run_id = order.run_id or (
-            await newest_unfinished(store) if order.resume else layout.make_run_id(datetime.now(UTC))
-        )
         tables = await _tables(order)
         await check(tables)
+        run_id = order.run_id or layout.make_run_id(datetime.now(UTC))
+        if order.resume:
+            has = [table.has for table in tables]
+            run_id = await to_resume(store, order.format, order.settings, has, partial_too=order.publish_partial)
         try:
             claim = await begin(store, run_id, order.format, order.settings)
         except Published as found:
