@@ -10,7 +10,7 @@ import anyio
 
 from crawler import log_context
 from crawler.crawl import Crawl
-from crawler.cutting import Shares, pieces_of, size_of
+from crawler.cutting import SHARES, Shares, pieces_of, size_of
 from crawler.destination import Destination
 from crawler.engines import Crew, Engine
 from crawler.engines.dispatch import Dispatch
@@ -26,7 +26,7 @@ from crawler.wiring import registries_of
 if TYPE_CHECKING:
     from crawler.telemetry import Telemetry
 
-#: Shards that one worker has at a time, at least and at most. Each may hold a row group of a part in memory.
+#: Shards that one worker has at a time, at least; and at most, where each may hold a row group of a part in memory.
 _FEWEST, _MOST = 2, 8
 
 
@@ -110,13 +110,14 @@ def _crew(
 
     def pulse(worker: str, told: Pulse | None) -> None:
         if told is None:
-            watch.ledger.running.pop(worker, None)
             watch.elsewhere.pop(worker, None)
+            if running := watch.ledger.running.pop(worker, None):
+                watch.lost.append(running.chain)
         else:
             watch.ledger.running[worker] = Running(Unit(), told.chain, anyio.current_time())
             watch.elsewhere[worker] = told.rates
 
-    each = shards_of_each(settings.targets_at_once, accounts, workers)
+    each = shards_of_each(settings.targets_at_once, accounts, workers, _MOST if settings.publishes else None)
     traceparent, farewell = None, FAREWELL
     if telemetry:
         traceparent, farewell = telemetry.traceparent, FAREWELL + telemetry.last_seconds
@@ -124,11 +125,16 @@ def _crew(
     return Processes(assignment, workers=workers, each=each, pulse=pulse, farewell=farewell).running()
 
 
-def shards_of_each(targets_at_once: int, accounts: int, workers: int) -> int:
-    """How many shards a worker has at a time: enough to keep it busy, and few enough for others to take over."""
+def shards_of_each(targets_at_once: int, accounts: int, workers: int, most: int | None) -> int:
+    """How many shards a worker has at a time: enough to keep it busy, and few enough for others to take over.
+
+    `accounts` is 0 where it is not known; `most` is a bound for other reasons.
+    """
     size = size_of(accounts, workers)
     to_be_busy = -(-targets_at_once // size)
     # Of few accounts each is cut by region: how many shards that makes is not known before.
-    to_be_cut = not accounts or pieces_of(1 / accounts, workers) > 1
-    to_be_fair = _MOST if to_be_cut else -(-accounts // (4 * workers * size))
-    return max(_FEWEST, min(to_be_busy, to_be_fair, _MOST))
+    cut = not accounts or pieces_of(1 / accounts, workers) > 1
+    shards = workers * SHARES if cut else -(-accounts // size)
+    # Half of what a worker is to have: less would be rounds that wait for nothing but latency.
+    to_be_fair = -(-shards // (2 * workers)) if workers > 1 else shards
+    return max(_FEWEST, min(to_be_busy, to_be_fair, most or to_be_busy))
