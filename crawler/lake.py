@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Annotated, Literal
 
 import anyio
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
-from crawler.errors import CrawlError, UsageError
+from crawler.errors import CrawlError, Fatal, UsageError
 from crawler.extras import need
 from crawler.wording import counted
+
+#: More than a century, and less than what dates can hold.
+_MOST_HOURS = 1_000_000
 
 _Output = Annotated[str, Parameter(help="Where runs were published: DIR/ or s3://bucket/prefix/.")]
 
@@ -27,8 +30,11 @@ def runs(*, output: _Output) -> int:
 
     async def main() -> None:
         async with opened(output, writes=False) as store, aclosing(catalog.runs(store)) as listed:
+            unfit: list[str] = []
             async for run in listed:
                 sys.stdout.buffer.write(to_line(run.summary()))
+                unfit += [run.unfit] * bool(run.unfit)
+        _tell_unfit(unfit)
 
     return _run(main)
 
@@ -54,11 +60,11 @@ def show(run: Annotated[str, Parameter(help="Id of the run.")], *, output: _Outp
 def clean(
     *,
     output: _Output,
-    older_than: Annotated[
-        float, Parameter(validator=validators.Number(gte=0), help="Hours; what is younger may belong to a live run.")
-    ] = 24.0,
+    older_than: Annotated[float, Parameter(help="Hours; what is younger may belong to a live run.")] = 24.0,
 ) -> int:
     """Remove what no reader will ever read: parts of dead attempts, half-written files, stale uploads."""
+    if not 0 <= older_than <= _MOST_HOURS:
+        raise UsageError(f"--older-than {older_than:g}: write hours, from 0 to {_MOST_HOURS:,}")
     need("lake", "obstore", "pyarrow")
     from crawler.publication import clean_store  # noqa: PLC0415  (see runs)
 
@@ -68,6 +74,7 @@ def clean(
             f"removed {counted(cleaned.parts, 'part')} that no run names, "
             f"{counted(cleaned.local, 'half-written file')}, {counted(cleaned.uploads, 'stale upload')}\n"
         )
+        _tell_unfit(cleaned.unfit)
 
     return _run(main)
 
@@ -117,6 +124,11 @@ def report(
             sys.stderr.write(f"{to} is written: open it in a browser\n")
 
     return _run(main)
+
+
+def _tell_unfit(unfit: Sequence[str]) -> None:
+    if unfit:
+        raise Fatal("RunUnfit", f"{counted(len(unfit), 'run')} cannot be read: {'; '.join(unfit)}")
 
 
 def _run(main: Callable[[], Awaitable[None]]) -> int:

@@ -42,7 +42,7 @@ async def begin(store: Store, run_id: str, format: str, settings: Mapping[str, A
     """
     where = store.uri_of(layout.run_folder(run_id))
     if manifest := await read_manifest(store, run_id):
-        _same_settings(where, manifest.settings, settings, manifest.format, format)
+        _require_same(where, manifest, format, settings)
         raise Published(manifest)
     now = datetime.now(UTC)
     started = now.isoformat(timespec="seconds")
@@ -61,7 +61,7 @@ async def join(store: Store, run_id: str, format: str, settings: Mapping[str, An
     if manifest := await read_manifest(store, run_id):
         # Who was to crawl what matters no more: shares go by hints, which whoever published the run has replaced.
         rest = {key: value for key, value in settings.items() if key != "shard"}
-        _same_settings(where, manifest.settings, rest, manifest.format, format)
+        _require_same(where, manifest, format, rest)
         raise Published(manifest)
     now = datetime.now(UTC)
     started = now.isoformat(timespec="seconds")
@@ -72,7 +72,7 @@ async def join(store: Store, run_id: str, format: str, settings: Mapping[str, An
             await store.create(layout.claim(run_id, 1), first.encode())
         await require_conditions(store, layout.claim(run_id, 1))
         there = await newest(store, run_id) or first
-    _same_settings(where, there.settings, settings, there.format, format)
+    _require_same(where, there, format, settings)
     return there
 
 
@@ -90,7 +90,7 @@ async def _claimed(store: Store, first: Claim) -> Claim:
     while True:
         ours = first
         if last := await newest(store, first.run):
-            _same_settings(where, last.settings, first.settings, last.format, first.format)
+            _require_same(where, last, first.format, first.settings)
             if await lives(store, last):
                 raise Fatal(
                     "InUse",
@@ -136,16 +136,18 @@ async def lineage(store: Store, claim: Claim) -> tuple[str, ...]:
     return (*claim.base, *own)
 
 
-def _same_settings(
-    where: str, before: Mapping[str, Any], now: Mapping[str, Any], format_before: str, format_now: str
-) -> None:
+def differing(before: Claim | Manifest, format: str, settings: Mapping[str, Any]) -> str:  # noqa: A002  (see begin)
+    """The options that a run was begun with another value of, as in `--region, --rows`; empty for none."""
     # Runs begun before rows had kinds are of image IDs.
-    before = {"rows": "ids", **before}
+    there = {"rows": "ids", **before.settings}
     # Filters follow from the rest, and runs begun before they were written down have none.
-    pairs = {"format": (format_before, format_now), **{key: (before.get(key), now[key]) for key in now}}
+    pairs = {"format": (before.format, format), **{key: (there.get(key), settings[key]) for key in settings}}
     pairs.pop("filters", None)
-    if changed := [key for key, (one, other) in pairs.items() if one != other]:
-        names = ", ".join(f"--{key.replace('_', '-')}" for key in changed)
+    return ", ".join(f"--{key.replace('_', '-')}" for key, (one, other) in pairs.items() if one != other)
+
+
+def _require_same(where: str, before: Claim | Manifest, format: str, settings: Mapping[str, Any]) -> None:  # noqa: A002  (see begin)
+    if names := differing(before, format, settings):
         raise UsageError(f"{where}: this run was begun with another {names}: use the same again, or another --run-id")
 
 

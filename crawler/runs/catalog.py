@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from anyio import to_thread
@@ -22,15 +22,18 @@ ORPHANED_AFTER = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One run; without a manifest it is unfinished."""
+    """One run; without a manifest it is unfinished. `unfit` says why it cannot be read, empty if it can."""
 
     run: str
-    claim: Claim | None
-    manifest: Manifest | None
+    claim: Claim | None = None
+    manifest: Manifest | None = None
+    unfit: str = ""
 
     @property
     def status(self) -> str:
-        """`unfinished`, or as in the report."""
+        """`unfinished`, `unreadable`, or as in the report."""
+        if self.unfit:
+            return "unreadable"
         return self.manifest.status if self.manifest else "unfinished"
 
     @property
@@ -58,36 +61,29 @@ class Listed:
 
 
 async def runs(store: Store) -> AsyncGenerator[Listed]:
-    """All runs, by id; consume under `aclosing`."""
+    """All runs, by id, also those that are damaged or of a newer program; consume under `aclosing`."""
     for run_id in await store.folders(layout.RUNS):
-        yield await find(store, run_id)
+        try:
+            found = await find(store, run_id)
+        except UsageError as unfit:
+            found = Listed(run_id, unfit=str(unfit))
+        yield found
 
 
 async def find(store: Store, run_id: str) -> Listed:
-    """One run, as far as it is known."""
+    """One run, as far as it is known. Raises `UsageError` for what is damaged, or of a newer program."""
     manifest = await read_manifest(store, run_id)
     return Listed(run_id, None if manifest else await newest(store, run_id), manifest)
 
 
-async def newest_unfinished(store: Store) -> str:
-    """The id of the run that began last, among those without a manifest. Raises `UsageError` if there is none."""
-    latest: Listed | None = None
-    async with aclosing(runs(store)) as listed:
-        async for run in listed:
-            if run.claim and (latest is None or run.started >= latest.started):
-                latest = run
-    if latest is None:
-        raise UsageError(f"--resume: no unfinished run in {store.uri}; `crawler runs` lists all")
-    return latest.run
-
-
 @dataclass(slots=True)
 class Cleaned:
-    """What was removed."""
+    """What was removed; and why some runs were left alone, for they cannot be read."""
 
     parts: int = 0
     local: int = 0
     uploads: int = 0
+    unfit: list[str] = field(default_factory=list[str])
 
 
 async def clean(store: Store, older_than: timedelta = ORPHANED_AFTER) -> Cleaned:
@@ -99,10 +95,15 @@ async def clean(store: Store, older_than: timedelta = ORPHANED_AFTER) -> Cleaned
     cleaned = Cleaned()
     async with aclosing(runs(store)) as listed:
         async for run in listed:
-            if run.manifest:
+            if run.unfit:
+                cleaned.unfit.append(run.unfit)
+            elif run.manifest:
                 cleaned.parts += await tidy(store, run.manifest)
             elif run.claim:
-                cleaned.parts += await _clean_unfinished(store, run.claim, older_than)
+                try:
+                    cleaned.parts += await _clean_unfinished(store, run.claim, older_than)
+                except UsageError as unfit:  # a record
+                    cleaned.unfit.append(str(unfit))
     cleaned.local = await to_thread.run_sync(_remove_unfinished, store, older_than)
     return cleaned
 

@@ -18,6 +18,9 @@ RUNS = "runs/"
 #: All that is ours in an output, which may hold what is not.
 FOLDERS = (RUNS, "data/", "hive/")
 
+# What older buckets and other servers have; S3 takes less of new ones.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -33,6 +36,17 @@ def check_run_id(run_id: str, what: str = "--run-id") -> None:
             f"{what} {run_id}: cannot be the id of a run, which has letters, digits, dots, dashes and underscores, a "
             "letter or digit first, 100 at most"
         )
+
+
+def place_in_bucket(output: str) -> tuple[str, str]:
+    """Bucket and prefix of an `s3://bucket/prefix/`; the latter ends with a slash, or is empty. Raises `UsageError`."""
+    name, _, rest = output.removeprefix("s3://").partition("/")
+    prefix = rest.strip("/")
+    if not _BUCKET.fullmatch(name):
+        raise UsageError(f"{output}: names no bucket: write s3://bucket/prefix/")
+    if prefix and not {"", ".", ".."}.isdisjoint(prefix.split("/")):
+        raise UsageError(f"{output}: a prefix has no empty names, no . and no .. between its slashes")
+    return name, f"{prefix}/" if prefix else ""
 
 
 def run_folder(run_id: str) -> str:
