@@ -33,8 +33,9 @@ _READING = ("DescribeRepositories", *(rows.operation for rows in RowKind))
 CHECKS = (*_BEFORE, *_READING)
 
 _BUCKET = (
-    "Correct the bucket's name, or allow whoever runs the crawler s3:ListBucket on it, and s3:GetObject, s3:PutObject "
-    "and s3:DeleteObject below the prefix."
+    "Correct the bucket's name, or allow whoever runs the crawler s3:ListBucket on it, and s3:GetObject, "
+    "s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload below the prefix; for `crawler clean`, "
+    "s3:ListBucketMultipartUploads on it as well."
 )
 
 #: Of those that are left out for not being enabled.
