@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -55,11 +55,13 @@ class Assignment:
 
 
 class _Place(Protocol):
-    """Where the rows of one shard go. `finish` says so in the report, once `taking` has ended."""
+    """Where rows and ledger of one shard go. `finish` says so in the report, once `taking` has ended."""
 
     def taking(self) -> AbstractAsyncContextManager[Sink]: ...
 
-    async def finish(self, report: Report, results: Sequence[Result]) -> Report: ...
+    def tell(self, result: Result) -> None: ...
+
+    async def finish(self, report: Report) -> Report: ...
 
     def discard(self) -> None: ...
 
@@ -84,12 +86,11 @@ class Workplace:
         Raises `Fatal` for what no other shard would survive either.
         """
         settings, place = self._assignment.settings, self._place(shard)
-        results: list[Result] = []
         known = self._registries if shard.regions is None else _Found(self._registries, shard.regions)
         telemetry, named = self.telemetry, log_context.watch(known)
 
         def tell(result: Result) -> None:
-            results.append(result)
+            place.tell(result)
             if telemetry:
                 telemetry.record(result)
 
@@ -116,7 +117,7 @@ class Workplace:
             report.regions, report.repositories = frozenset(crawl.regions.globs), frozenset(crawl.repositories.globs)
             report.warnings, self.warnings[:] = tuple(self.warnings), ()
             report.learned = hints.learned
-            return await place.finish(report, results)
+            return await place.finish(report)
         except BaseException:
             place.discard()
             raise
@@ -206,6 +207,8 @@ class _File:
     def __init__(self, rows: RowKind) -> None:
         self._rows = rows
         self._file = local_file()
+        # Lines, too: each `Result` takes a kilobyte.
+        self._whole, self._left = local_file(), local_file()
 
     @asynccontextmanager
     async def taking(self) -> AsyncGenerator[Sink]:
@@ -217,15 +220,22 @@ class _File:
         async with writing(write, linger=inf) as send:
             yield NdjsonSink(send, self._rows)
 
-    async def finish(self, report: Report, results: Sequence[Result]) -> Report:
+    def tell(self, result: Result) -> None:
         with told():
+            (self._whole if result.outcome in COMPLETE else self._left).write(line(result))
+
+    async def finish(self, report: Report) -> Report:
+        with told(), self._whole as whole, self._left as left:
             self._file.flush()
-        report.units, report.left = _lines([result for result in results if result.outcome in COMPLETE], results)
+            whole.seek(0)
+            left.seek(0)
+            report.units, report.left = whole.read(), left.read()
         report.rows = self._file
         return report
 
     def discard(self) -> None:
-        discard(self._file)
+        for file in (self._file, self._whole, self._left):
+            discard(file)
 
 
 class _Parts:
@@ -246,15 +256,16 @@ class _Parts:
         async with self._sink.running():
             yield self._sink
 
-    async def finish(self, report: Report, results: Sequence[Result]) -> Report:
-        report.units, report.left = _lines(self._journal.results, results)
-        return await self._journal.seal(report)
+    def tell(self, result: Result) -> None:
+        self._journal.tell(line(result))
+
+    async def finish(self, report: Report) -> Report:
+        with closing(self._journal):
+            sealed = await self._journal.seal(report)
+            if sealed is report:
+                report.units = self._journal.units()
+            return sealed
 
     def discard(self) -> None:
-        """Its parts are named by no record: `crawler clean`, or the publication, removes them."""
-
-
-def _lines(whole: Sequence[Result], results: Sequence[Result]) -> tuple[bytes, bytes]:
-    """The ledger of a shard, as `Report` has it: what is whole, and the rest."""
-    known = {id(result) for result in whole}
-    return b"".join(map(line, whole)), b"".join(line(result) for result in results if id(result) not in known)
+        # Its parts are named by no record: `crawler clean`, or the publication, removes them.
+        self._journal.close()

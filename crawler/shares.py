@@ -15,8 +15,7 @@ from typing import Any
 from crawler.destination import AlreadyPublished, Learn, Take
 from crawler.errors import Fatal
 from crawler.hints_file import HintsFile
-from crawler.ledger import Ledger, line, nothing_matches, parse
-from crawler.local_files import discard, local_file, told
+from crawler.ledger import Ledger, Totals, line, nothing_matches, parse
 from crawler.model import Account, Outcome, Result, RowKind
 from crawler.publication import Order, Publication, joined
 from crawler.runs import layout
@@ -63,12 +62,11 @@ class SharedPublication:
         self._number, self._shares = share
         self._tolerated = tolerated
         self._journal = ShardJournal(store, self.claim, self._number, ())
-        self._lines = local_file()
         self._said = ""
 
     def close(self) -> None:
         """Remove local files."""
-        discard(self._lines)
+        self._journal.close()
 
     @asynccontextmanager
     async def taking(self) -> AsyncGenerator[Sink]:
@@ -81,12 +79,7 @@ class SharedPublication:
     @asynccontextmanager
     async def keeping(self) -> AsyncGenerator[Send]:
         """See `Destination`."""
-
-        def write(data: bytes) -> None:
-            with told():
-                self._lines.write(data)
-
-        async with writing(write, linger=inf) as send:
+        async with writing(self._journal.tell, linger=inf) as send:
             yield send
 
     def gathering(self) -> AbstractAsyncContextManager[Take]:
@@ -102,12 +95,7 @@ class SharedPublication:
 
     async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:  # noqa: ARG002
         """See `Destination`. Commits the share; and the run, if all others are there."""
-        units = [line(result) for result in self._journal.results]
-        whole = set(units)
-        with told():
-            self._lines.seek(0)
-            left = [each for each in self._lines if each not in whole]
-        report = Report(self._number, b"".join(units), b"".join(left), ledger.totals)
+        report = Report(self._number, b"", b"", ledger.totals)
         report.regions, report.repositories = map(frozenset, ledger.unmatched)
         report.learned = self._hints.hints.learned
         report.warnings = [(message, where) for message, places in ledger.warnings.items() for where in places]
@@ -161,7 +149,9 @@ class SharedPublication:
             repositories &= report.repositories
             for warning in report.warnings:
                 ledger.warn(*warning)
-            await ledger.join(report.totals, report.lines, map(parse, report.left.splitlines()))
+            # Not `report.lines`, which is a copy.
+            await ledger.join(report.totals, report.units, ())
+            await ledger.join(Totals(), report.left, map(parse, report.left.splitlines()))
         if nothing := nothing_matches(asked, ledger.totals):
             raise Fatal("NothingMatches", f"{nothing}: no share has found any, and run {self.run_id} is not published")
         for warning in told_unmatched(asked, regions, repositories):

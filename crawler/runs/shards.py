@@ -5,12 +5,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import closing
 from dataclasses import asdict
+from hashlib import blake2b
+from io import BytesIO
 from itertools import count
+from shutil import copyfileobj
 from typing import Any
 
 from crawler.errors import Fatal, UsageError
-from crawler.ledger import Ledger, parse
+from crawler.ledger import Ledger, line, parse
+from crawler.local_files import discard, local_file, told
 from crawler.model import Result, Target
 from crawler.runs import layout
 from crawler.runs.attempt import require_ours
@@ -25,11 +30,14 @@ class ShardJournal:
     """See `sinks.parts.Journal`. What it was told to commit counts once `seal` has put the record of the shard.
 
     Not a record for each checkpoint, as one process has them: whoever was held for lost may still be at work, and then
-    two would each have committed a half.
+    two would each have committed a half. Lines wait in local files: a shard may have half a million, and each `Result`
+    takes a kilobyte. Of what is whole only digests are kept. Close it.
     """
 
     def __init__(self, store: Store, claim: Claim, number: int, held: Iterable[Held]) -> None:
-        self.results: list[Result] = []
+        self._told = local_file()
+        self._units = local_file()
+        self._whole: set[bytes] = set()
         self._store = store
         self._claim = claim
         self._number = number
@@ -37,6 +45,28 @@ class ShardJournal:
         self._parts: list[Part] = []
         self._nonce = secrets.token_hex(4)
         self._part_numbers = count(1)
+
+    def close(self) -> None:
+        """Remove local files."""
+        discard(self._told)
+        discard(self._units)
+
+    def tell(self, lines: bytes) -> None:
+        """Take the lines of units that have ended, whole or not."""
+        with told():
+            self._told.write(lines)
+
+    def left(self) -> bytes:
+        """The lines that were told, but for those of what is whole."""
+        with told():
+            self._told.seek(0)
+            return b"".join([text for text in self._told if _digest(text) not in self._whole])
+
+    def units(self) -> bytes:
+        """The lines of what is whole."""
+        with told():
+            self._units.seek(0)
+            return self._units.read()
 
     def holds(self, target: Target, repository: str | None) -> bool:
         """See `sinks.parts.Journal`."""
@@ -53,40 +83,62 @@ class ShardJournal:
     async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:
         """See `sinks.parts.Journal`."""
         self._parts += parts
-        self.results += results
+        for result in results:
+            text = line(result)
+            self._whole.add(_digest(text))
+            with told():
+                self._units.write(text)
 
     async def seal(self, report: Report) -> Report:
-        """Put the record. Returns the report of whoever was first to do so, which is this one most often."""
+        """Put the record. Returns the report of whoever was first to do so, which is this one most often.
+
+        What is whole is not in the report yet, but in the record.
+        """
         claim = self._claim
         path = layout.record(claim.run, claim.attempt, self._number)
-        record = Record(claim.run, claim.attempt, self._parts, report.units.splitlines(keepends=True), _rest(report))
+        report.left = self.left()
+        head = Record(claim.run, claim.attempt, self._parts, (), _rest(report)).encode()
         await require_ours(self._store, claim)
         try:
-            await self._store.create(path, record.encode())
+            await self._store.create(path, self._with_units(head))
         except Exists:
             return await read_report(self._store, path, self._number)
         report.parts, report.record = self._parts, path
         return report
 
+    def _with_units(self, head: bytes) -> bytes:
+        # In a file: put together in memory it would be there three times.
+        with told(), closing(local_file()) as record:
+            record.write(head)
+            self._units.seek(0)
+            copyfileobj(self._units, record)
+            record.seek(0)
+            return record.read()
 
-async def read_report(store: Store, path: str, number: int, told: AbstractSet[bytes] = frozenset()) -> Report:
-    """What the record of a shard says, without lines of what is missing that were `told` by another.
+
+async def read_report(store: Store, path: str, number: int, but: AbstractSet[bytes] = frozenset()) -> Report:
+    """What the record of a shard says, without those lines of what is missing that are in `but`.
 
     Raises `Fatal` for one that is damaged.
     """
     where = store.uri_of(path)
     try:
-        record = Record.decode(where, await store.read(path) or b"")
+        with closing(await store.opened(path)) as file:
+            record = Record.decode(where, file.readline())
+            units = file.read()
         rest: Mapping[str, Any] = record.rest or {}
         missing = [text.encode("ascii") for text in rest.get("left", ())]
-        left = b"".join([text for text in missing if text not in told])
+        left = b"".join([text for text in missing if text not in but])
         ledger = Ledger()
-        for result in (*record.results(where), *map(parse, left.splitlines())):
-            await ledger.record(result)
+        for text in BytesIO(units):
+            await ledger.record(parse(text))
+        record.require_rows(where, ledger.totals.rows)
+        for text in BytesIO(left):
+            await ledger.record(parse(text))
         ledger.totals.accounts = int(rest.get("accounts", 0))
         return Report(
             number,
-            b"".join(record.units),
+            units,
             left,
             ledger.totals,
             frozenset(rest.get("regions", ())),
@@ -100,6 +152,10 @@ async def read_report(store: Store, path: str, number: int, told: AbstractSet[by
         raise Fatal("RecordUnfit", str(unfit)) from unfit
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise Fatal("RecordUnfit", f"{where}: is damaged ({error}): use another --run-id") from error
+
+
+def _digest(text: bytes) -> bytes:
+    return blake2b(text, digest_size=16).digest()
 
 
 def _rest(report: Report) -> dict[str, Any]:
