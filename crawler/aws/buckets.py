@@ -63,7 +63,7 @@ class Buckets:
                 url = str(client.meta.endpoint_url).rstrip("/")
         except (BotoCoreError, ValueError) as error:  # the region or the endpoint is no such thing
             raise UsageError(
-                f"S3 in {printable(region)}: {printable(str(error))}: look at AWS_REGION and AWS_ENDPOINT_URL_S3"
+                f"S3 in {printable(region)}: {printable(str(error).rstrip('./'))}: look at AWS_REGION and AWS_ENDPOINT_URL_S3"
             ) from error
         check_host(url, service="s3")
         return url
