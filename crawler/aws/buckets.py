@@ -62,9 +62,8 @@ class Buckets:
             async with await self._client(region, "none", "none", None) as client:
                 url = str(client.meta.endpoint_url).rstrip("/")
         except (BotoCoreError, ValueError) as error:  # the region or the endpoint is no such thing
-            raise UsageError(
-                f"S3 in {printable(region)}: {printable(str(error).rstrip('./'))}: look at AWS_REGION and AWS_ENDPOINT_URL_S3"
-            ) from error
+            told = printable(f"S3 in {region}: {str(error).rstrip('.')}")
+            raise UsageError(f"{told}: look at AWS_REGION and AWS_ENDPOINT_URL_S3") from error
         check_host(url, service="s3")
         return url
 
