@@ -73,11 +73,20 @@ class ShardJournal:
         return (target.account.account_id, target.registry_id, target.region, repository) in self._held
 
     async def upload(self, file: PartFile) -> Part:
-        """See `sinks.parts.Journal`. The name is that of whoever crawls the shard this time."""
+        """See `sinks.parts.Journal`. The name is that of whoever crawls the shard this time.
+
+        Raises `Fatal` where the run was published meanwhile, and leaves nothing beside it.
+        """
         claim, number = self._claim, next(self._part_numbers)
         piece = self._number, self._nonce, number
         path = layout.part_of_shard(claim.run, claim.date, claim.attempt, piece, file.suffix)
         await self._store.put(path, file.reader())
+        if await self._store.exists(layout.manifest(claim.run)):
+            await self._store.delete(path)
+            raise Fatal(
+                "PublishedElsewhere",
+                f"run {claim.run} was published while this process was held for lost: nothing more is written here",
+            )
         return Part(path, file.rows, file.size, file.sha256)
 
     async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:
@@ -102,6 +111,9 @@ class ShardJournal:
         try:
             await self._store.create(path, self._with_units(head))
         except Exists:
+            # Beside a published run readers would take them for its own; and it may be published by now.
+            for part in self._parts:
+                await self._store.delete(part.path)
             return await read_report(self._store, path, self._number)
         report.parts, report.record = self._parts, path
         return report

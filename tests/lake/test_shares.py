@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import anyio
@@ -21,13 +21,18 @@ from crawler.emulator import Emulator, Estate
 from crawler.errors import Fatal
 from crawler.hints import Hints, Memory
 from crawler.hints_file import HintsFile
-from crawler.ledger import Ledger
+from crawler.ledger import Ledger, Totals
 from crawler.model import Account, Outcome, Result, RowKind, Unit
 from crawler.pace import Quota
 from crawler.publication import Publication
+from crawler.runs import layout
 from crawler.runs.attempt import join, read_manifest
 from crawler.runs.journal import Journal
+from crawler.runs.shards import ShardJournal
+from crawler.shard import Report
 from crawler.shares import SharedPublication
+from crawler.sinks.formats import encoding_of
+from crawler.sinks.spool import PartFile
 from crawler.store import Store
 from crawler.tables import Table
 from crawler.timeline import Timeline
@@ -91,6 +96,39 @@ def test_the_last_share_tells_that_the_run_is_in_no_table(tmp_path: Path) -> Non
             assert await read_manifest(store, "r")
 
     anyio.run(main)
+
+
+def test_two_alive_on_one_shard_leave_the_parts_of_one(tmp_path: Path) -> None:
+    """Whoever was held for lost wakes when the other has committed the shard, or when the run is published."""
+
+    async def main() -> None:
+        store = Store.local(str(tmp_path))
+        with ExitStack() as exits:
+            share = await one_share(store, exits, tables)
+            lost, other = (exits.enter_context(closing(ShardJournal(store, share.claim, 1, ()))) for _ in range(2))
+            with part() as file:
+                for journal in (lost, other):
+                    await journal.commit([await journal.upload(file)], [])
+            sealed = await other.seal(Report(1, b"", b"", Totals()))
+            late = await lost.seal(Report(1, b"", b"", Totals()))
+            data = layout.data("r", share.claim.date)
+            assert late.parts == sealed.parts
+            assert await store.names(data) == [each.path for each in sealed.parts]
+            await store.create(layout.manifest("r"), b"{}")
+            with part() as file, pytest.raises(Fatal, match="published"):
+                await lost.upload(file)
+            assert await store.names(data) == [each.path for each in sealed.parts]
+
+    anyio.run(main)
+
+
+@contextmanager
+def part() -> Iterator[PartFile]:
+    with PartFile(".ndjson.gz") as file:
+        encoding = encoding_of("ndjson.gz", "r", RowKind.IDS)
+        file.open(encoding)
+        file.finish()
+        yield file
 
 
 @pytest.mark.slow
