@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from crawler.errors import CrawlError, Fatal
 from crawler.hints import Hints
 from crawler.model import Account, Target
 
@@ -64,22 +65,33 @@ def cut(accounts: Sequence[Account], hints: Hints, workers: int) -> Iterator[Gro
 
 
 async def cut_listed(accounts: AsyncIterator[Account], hints: Hints, workers: int) -> AsyncGenerator[Group]:
-    """The accounts of a listing in groups, the larger the longer it turns out to be. Consume under `aclosing`."""
+    """The accounts of a listing in groups, the larger the longer it turns out to be. Consume under `aclosing`.
+
+    Where the listing fails, what came before is in groups first.
+    """
     total = sum(hints.accounts().values())
     seen = 0
     group: list[Account] = []
-    async for account in accounts:
-        seen += 1
-        part = hints.seconds(account) / total if total else 0.0
-        if (pieces := pieces_of(max(part, 1 / seen), workers)) > 1:
-            yield Group((account,), pieces)
-            continue
-        group.append(account)
-        if len(group) >= size_of(seen, workers):
-            yield Group(tuple(group))
-            group = []
+    failure: CrawlError | None = None
+    try:
+        async for account in accounts:
+            seen += 1
+            part = hints.seconds(account) / total if total else 0.0
+            if (pieces := pieces_of(max(part, 1 / seen), workers)) > 1:
+                yield Group((account,), pieces)
+                continue
+            group.append(account)
+            if len(group) >= size_of(seen, workers):
+                yield Group(tuple(group))
+                group = []
+    except Fatal:
+        raise
+    except CrawlError as error:
+        failure = error
     if group:
         yield Group(tuple(group))
+    if failure:
+        raise failure
 
 
 def deal(targets: Iterable[Target], hints: Hints, pieces: int) -> list[list[Target]]:

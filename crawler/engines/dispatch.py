@@ -19,7 +19,7 @@ from crawler.errors import CrawlError, Fatal
 from crawler.fanout import for_each, take
 from crawler.hints import Hints
 from crawler.ledger import Ledger, line, parse
-from crawler.model import Account, Organization, Outcome, Result, Target, Unit
+from crawler.model import INTERRUPTED, Account, Organization, Outcome, Result, Target, Unit
 from crawler.registry import Registries
 from crawler.retry import RetryPolicy
 from crawler.shard import Held, Report, Shard
@@ -103,10 +103,14 @@ class Dispatch:
                 aclosing(cut_listed(chosen, self._hints, self._crew.workers)) as groups,
             ):
                 await for_each(self._group, groups, at_once=self._crew.at_once)
-        except Fatal:
+        except BaseException as error:
+            if isinstance(error, CrawlError) and not isinstance(error, Fatal):
+                await self._ledger.record(Result(Unit(), error.outcome, error.code, error.message))
+                return
+            # Who else is in it nobody knows.
+            message = "the run stopped while the organization was listed"
+            await self._ledger.record(Result(Unit(), Outcome.FAILED, INTERRUPTED, message))
             raise
-        except CrawlError as error:
-            await self._ledger.record(Result(Unit(), error.outcome, error.code, error.message))
 
     async def _group(self, group: Group) -> None:
         """Have the accounts of a group crawled, in one shard or in several."""

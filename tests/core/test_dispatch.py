@@ -141,6 +141,29 @@ def test_an_organization_that_cannot_be_listed_is_in_the_ledger() -> None:
     assert run.ledger.totals.accounts == 3
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_members_that_were_listed_before_a_failure_are_crawled(workers: int) -> None:
+    many = [Account(f"{number:012}") for number in range(1, 300)]
+    there = world(*many)
+    there.always(("members", 298), Denied("AccessDeniedException", "no"))
+    run = Run(there, workers=workers).crawl()
+    assert len({line["registryId"] for line in run.lines} - {None}) == run.ledger.totals.accounts == 298
+
+
+def test_an_organization_whose_listing_is_stopped_has_a_line() -> None:
+    there = world(*ACCOUNTS)
+    there.always(("members", 3), HANG)
+    run = Run(there)
+
+    async def main() -> None:
+        async with run.dispatch.running():
+            with anyio.move_on_after(0.2):
+                await run.dispatch.organization(ORGANIZATION, lambda _: True)
+
+    anyio.run(main)
+    assert [line["code"] for line in run.lines if line["registryId"] is None] == ["Interrupted"]
+
+
 def test_what_a_lost_worker_had_is_crawled_again() -> None:
     run = Run(world(*ACCOUNTS))
     run.crew.losses.update({ACCOUNTS[0].account_id: 1, ACCOUNTS[4].account_id: LOSSES - 1})
