@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cached_property
 from heapq import nlargest, nsmallest
 from typing import Annotated, Literal, Self
 
@@ -193,7 +193,7 @@ class Hints:
         """How long the run will be, if the last one tells."""
         if not self.pages:
             return None
-        seconds = max(self._by_account().values(), default=0.0)
+        seconds = max(self._by_account.values(), default=0.0)
         return Expected(self.pages, seconds, self._repositories, self._rows_listed)
 
     def of(self, target: Target) -> Memory:
@@ -206,11 +206,11 @@ class Hints:
 
     def seconds(self, account: Account) -> float:
         """How long the longest registry of an account takes, about; 0 where none is known to take long."""
-        return self._by_account().get(account.account_id, 0.0)
+        return self._by_account.get(account.account_id, 0.0)
 
     def accounts(self) -> Mapping[str, float]:
         """The accounts that are known to take long, by id, and their `seconds`."""
-        return {account_id: seconds for account_id, seconds in self._by_account().items() if seconds > 0}
+        return {account_id: seconds for account_id, seconds in self._by_account.items() if seconds > 0}
 
     def part(self, accounts: Iterable[Account]) -> dict[str, Memory]:
         """What is known of the registries that these accounts read; see `Hints.of_part`."""
@@ -219,7 +219,7 @@ class Hints:
             for account in accounts
             for registry_id in (account.account_id, *account.registries, PUBLIC + account.account_id)
         )
-        keys = (key for registry_id in registries for key in self._by_registry().get(registry_id, ()))
+        keys = (key for registry_id in registries for key in self._by_registry.get(registry_id, ()))
         return {key: self._known[key] for key in keys if key in self._known}
 
     def part_of(self, targets: Iterable[Target]) -> dict[str, Memory]:
@@ -297,7 +297,7 @@ class Hints:
             if today - seen <= REMEMBERED:
                 yield key, replace(memory, seen=seen)
 
-    @cache  # noqa: B019 - one for each run
+    @cached_property
     def _by_account(self) -> dict[str, float]:
         longest: dict[str, float] = {}
         for key, memory in self._known.items():
@@ -305,7 +305,7 @@ class Hints:
             longest[account] = max(longest.get(account, 0.0), memory.seconds(self._rows))
         return longest
 
-    @cache  # noqa: B019 - one for each run
+    @cached_property
     def _by_registry(self) -> Mapping[str, Sequence[str]]:
         keys = defaultdict[str, list[str]](list)
         for key in self._known:
