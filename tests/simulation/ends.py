@@ -27,20 +27,24 @@ class Ends:
     policy: RetryPolicy
     restarts: int
     of: dict[Unit, set[tuple[Outcome, str]]] = field(default_factory=lambda: defaultdict(set))
-    _in_a_row: dict[Hashable, tuple[int, float]] = field(default_factory=dict)
+    _in_a_row: dict[tuple[Unit, Hashable], tuple[int, float]] = field(default_factory=dict)
     _refused: Counter[Hashable] = field(default_factory=Counter)
 
-    def answered(self, page: Hashable) -> None:
-        """This page was answered: its failures are behind it."""
-        self._in_a_row.pop(page, None)
+    def answered(self, unit: Unit, page: Hashable) -> None:
+        """This page of the unit was answered: its failures are behind it."""
+        self._in_a_row.pop((unit, page), None)
+
+    def troubled(self) -> set[Unit]:
+        """Units that something was asked of in vain, whether for good or until nobody asked any more."""
+        return {*self.of, *(unit for unit, _ in self._in_a_row)}
 
     def failed(self, unit: Unit, page: Hashable, error: CrawlError, policy: RetryPolicy | None = None) -> None:
         """This page of the unit failed, once more perhaps."""
         policy = policy or self.policy
         if error.retryable:
             now = anyio.current_time()
-            times, first = self._in_a_row.get(page, (0, now))
-            self._in_a_row[page] = times + 1, first
+            times, first = self._in_a_row.get((unit, page), (0, now))
+            self._in_a_row[unit, page] = times + 1, first
             assert times < policy.attempts, f"{page} of {unit} was asked for after its last attempt"
             longest = replace(policy, uniform=lambda _, high: high).wait(times + 1, error)
             if times + 1 < policy.attempts and now + longest <= first + policy.seconds:

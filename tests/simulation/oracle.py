@@ -59,6 +59,7 @@ def _judge_line(story: Story, attempt: Attempt, line: dict[str, Any]) -> None:
     registry_id, region, name = unit = place(line)
     if name is None:
         if line["outcome"] in LISTED:
+            assert region, "an account is no list"
             there = world.places[registry_id, region]  # type: ignore[index]
             told = attempt.told.get((registry_id, region), set())
             assert set(there.repositories) <= told, "names are missing"  # type: ignore[arg-type]
@@ -106,11 +107,14 @@ def outcomes(attempt: Attempt) -> dict[tuple[str | None, ...], str]:
 
 
 def _judge_denial(world: World, attempt: Attempt, line: dict[str, Any]) -> None:
-    """A region that is not enabled denies nothing, once another of the account has answered."""
+    """A region that is not enabled denies nothing, if another of the account has answered and answers once more."""
     registry_id, region, _ = place(line)
-    answered = {unit[0] for unit, outcome in outcomes(attempt).items() if unit[2] is None and outcome in LISTED}
+    if not world.places[registry_id, region].disabled or world.temper.stall:  # type: ignore[index]
+        return  # who stalls once more may have no time to be asked again
     of_account = {f"{first}{registry_id[1:]}" for first in "09"}  # type: ignore[index]
-    assert not (world.places[registry_id, region].disabled and answered & of_account), "another region knew these keys"  # type: ignore[index]
+    listed = {unit for unit, outcome in outcomes(attempt).items() if unit[1] and not unit[2] and outcome in LISTED}
+    witnesses = {unit for unit in listed if unit[0] in of_account}
+    assert witnesses <= attempt.troubled, "another region knew these keys"
 
 
 def _of_keys(attempt: Attempt, registry_id: str | None) -> set[tuple[Outcome, str]]:

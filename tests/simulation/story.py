@@ -41,6 +41,7 @@ class Attempt:
     told: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     told_regions: set[str] = field(default_factory=set)
     ends: dict[Unit, set[tuple[Outcome, str]]] = field(default_factory=dict)
+    troubled: set[Unit] = field(default_factory=set)
     asked: int = 0
     cut: bool = False
     fatal: bool = False
@@ -133,7 +134,7 @@ class Story:
         attempt.seconds = anyio.current_time()
         attempt.told = {at: set(names) for at, names in world.told.items()}
         attempt.told_regions = set(world.told_regions)
-        attempt.ends, attempt.asked = world.ends.of, world.asked
+        attempt.ends, attempt.troubled, attempt.asked = world.ends.of, world.ends.troubled(), world.asked
         assert world.flying.total() == 0, "a request outlived the crawl"
         assert crawl._targets.value == self.limits.targets_at_once, "a slot was lost"
 
@@ -147,6 +148,6 @@ def committed(attempt: Attempt) -> set[tuple[str | None, ...]]:
     for result in attempt.sink.targets:
         at = (result.unit.registry_id, result.unit.region)
         whole = all(outcome in LISTED for unit, outcome in ended.items() if unit[:2] == at and unit[2])
-        if whole and result.outcome in (Outcome.OK, Outcome.EMPTY, Outcome.REGION_DISABLED):
+        if whole and result.outcome in (Outcome.OK, Outcome.EMPTY):
             units.add((*at, None))
     return units | attempt.sink.held  # type: ignore[return-value]

@@ -22,6 +22,7 @@ class Temper:
     deleted: float
     pushed: float
     disabled: float
+    taken_back: float
     role: float
     clock: float
     rate: float
@@ -52,6 +53,7 @@ class Temper:
             deleted=sometimes(0.2),
             pushed=sometimes(0.2),
             disabled=sometimes(0.4),
+            taken_back=sometimes(0.2),
             role=sometimes(0.3),
             clock=dice.choice([0.0, 0.0, 0.0, 0.002]),
             rate=dice.choice([0.5, 2.0, 10.0, 1e9]),

@@ -11,6 +11,7 @@ import pytest
 
 from crawler import listing
 from crawler.crawl import Crawl
+from crawler.doubts import Doubts
 from crawler.errors import ChainBroken, CrawlError, Transient
 from crawler.governor import Governor
 from crawler.model import Chain, Fetch, Outcome, Page, Result
@@ -88,6 +89,10 @@ async def settles_as_empty(self: Crawl, unit: Any, work: Any) -> Any:
     return result, error
 
 
+async def takes_an_old_answer(self: Doubts, *_: object) -> None:
+    self._known = bool(self._witnesses)
+
+
 async def never_again(call: Callable[[], Any], _: RetryPolicy) -> Any:
     return await call()
 
@@ -122,6 +127,7 @@ settle = Crawl._settle
         (Crawl, "_settle", settles_as_empty),
         (Crawl, "_settle", settles_as_failed),
         (Crawl, "_settle", settles_as_out_of_time),
+        (Doubts, "ask", takes_an_old_answer),
         ("crawler.retry", "persist", never_again),
         ("crawler.aws.keys", "persist", never_again),
     ],

@@ -13,6 +13,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from math import inf
 from random import Random
 from typing import Generic, TypeVar
 
@@ -59,6 +60,8 @@ class World:
         dice = Random(self.seed)  # noqa: S311 - a story, no secret
         self.temper = Temper.of(dice)
         self.asked = 0
+        #: When the keys of an account end for good, whatever their session says.
+        self.taken_back: dict[str, float] = {}
         self.told: dict[Place, set[str]] = defaultdict(set)
         self.told_regions: set[str] = set()
         self.hinted: dict[Place, list[str]] = {}
@@ -84,6 +87,7 @@ class World:
     def _add_account(self, account_id: str, dice: Random) -> None:
         registries = (f"9{account_id[1:]}",) if dice.random() < 0.2 else ()
         self.accounts.append(Account(account_id, registries=registries))
+        self.taken_back[account_id[1:]] = dice.uniform(0, 60) if dice.random() < self.temper.taken_back else inf
         regions = [f"region-{n}" for n in range(dice.randint(0 if dice.random() < 0.1 else 1, 3))]
         self.regions_of[account_id] = regions
         for region in regions:
@@ -108,7 +112,10 @@ class World:
 
     async def open(self, target: Target) -> Registry:
         await self.source(target.account).keys()
-        return Registry(self, (target.registry_id, target.region), self.source(target.account))
+        place = target.registry_id, target.region
+        # Who opens it again asks whether the keys are known, and for nothing that has to be crawled.
+        told = set[str]() if place in self.told else self.told[place]
+        return Registry(self, place, self.source(target.account), told)
 
     def source(self, account: Account) -> RoleKeys:
         """The keys of an account, by the crawler's own renewal."""
@@ -124,7 +131,7 @@ class World:
         except CrawlError as error:
             self.ends.failed((account_id, None, None), account_id, error, OF_ROLES)
             raise
-        self.ends.answered(account_id)
+        self.ends.answered((account_id, None, None), account_id)
         return keys
 
     async def _assumed(self, account_id: str) -> Keys:
@@ -159,8 +166,8 @@ class World:
         temper, now = self.temper, anyio.current_time()
         if dice.random() < temper.clock:
             raise Fatal("ClockSkew", "the clock is wrong")
-        if self.places[unit[:2]].disabled:
-            raise KeysUnknown("UnrecognizedClientException", "not enabled")
+        if self.places[unit[:2]].disabled or now >= self.taken_back[unit[0][1:]]:
+            raise KeysUnknown("UnrecognizedClientException", "not enabled, or not known any more")
         if dice.random() < temper.ended:
             self._ended.add(keys)
         if keys in self._ended or (keys.expires or now) < now:
@@ -184,14 +191,15 @@ class Registry:
     world: World
     place: Place
     source: RoleKeys
+    told: set[str]
 
     def repositories(self) -> Fetch[str]:
         async def at(page: int, keys: Keys) -> list[list[str]]:
             await self.world.request((*self.place, None), page, keys)
             names = self.world.places[self.place].names
-            self.world.told[self.place].update(names[page])
+            self.told.update(names[page])
             if page == 0:  # and with it what an earlier night knew to be long
-                self.world.told[self.place].update(self.world.hinted.get(self.place, ()))
+                self.told.update(self.world.hinted.get(self.place, ()))
             return names
 
         return Chain(((*self.place, None), None), self, at, "").fetch
@@ -267,7 +275,7 @@ class Chain(Generic[T]):
                 raise
 
         pages = await with_keys(self._registry.source, ask)
-        ends.answered((self._mark, page))
+        ends.answered(self._unit, (self._mark, page))
         return pages
 
     def _honour(self, token: str | None) -> None:
