@@ -176,6 +176,27 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.parametrize("whom", ["the first", pytest.param("all", marks=pytest.mark.slow)])
+def test_a_run_that_was_stopped_goes_on(
+    program: Zygote, local: Place, estate: Estate, emulator: Emulator, whom: str
+) -> None:
+    """By Ctrl-C; by a service manager, which tells all of them. What had been fetched is not asked for again."""
+    with started(program, *command(local, "r"), *_WORKERS, "--max-rps", "15") as process:
+        at = requests(emulator)
+        while requests(emulator) - at < 40 and process.poll() is None:
+            time.sleep(0.005)
+        for pid in pids(process.pid) if whom == "all" else []:
+            os.kill(pid, signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 128 + signal.SIGINT, program.said()
+    check_unpublished_or_whole(local, "r", Counter(estate.rows()))
+    before = requests(emulator)
+    assert program.run(*command(local, "r"), *_WORKERS) == 0, program.said()
+    check_published(local, "r", Counter(estate.rows()))
+    total = sum(1 for account in estate.accounts.values() for region in account.repositories.values() for _ in region)
+    assert requests(emulator) - before < total + 12, "nothing was rested on"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_leaves_whole_lines_and_a_line_for_each_account(
     program: Zygote, estate: Estate, emulator: Emulator, number: signal.Signals
