@@ -16,7 +16,7 @@ from crawler.ledger import line
 from crawler.local_files import unwritable
 from crawler.model import Result, Target
 from crawler.runs import layout
-from crawler.runs.attempt import require_ours
+from crawler.runs.attempt import read_manifest, require_ours
 from crawler.runs.documents import Claim, Record
 from crawler.shard import Held
 from crawler.sinks.parts import Part
@@ -127,10 +127,21 @@ class Journal:
         self.parts.extend(parts)
 
     async def upload(self, file: PartFile) -> Part:
-        """See `sinks.parts.Journal`. The name is this attempt's alone."""
+        """See `sinks.parts.Journal`. The name is this attempt's alone.
+
+        Raises `Fatal` where a newer attempt has the run, and leaves nothing beside what that has published.
+        """
         claim = self.claim
         path = layout.part(claim.run, claim.date, claim.attempt, next(self._part_numbers), file.suffix)
         await self._store.put(path, file.reader())
+        try:
+            await require_ours(self._store, claim)
+        except Fatal:
+            # Of several last shares each puts this part: it may be another's, and published.
+            manifest = await read_manifest(self._store, claim.run)
+            if manifest and path not in {part.path for part in manifest.parts}:
+                await self._store.delete(path)
+            raise
         return Part(path, file.rows, file.size, file.sha256)
 
     async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:

@@ -116,6 +116,29 @@ def test_a_later_attempt_fences_the_earlier_one(tmp_path: Path) -> None:
     run(tmp_path, main)
 
 
+def test_who_was_taken_over_leaves_no_part_beside_what_is_published(tmp_path: Path) -> None:
+    async def main(store: Store) -> None:
+        first = Journal(store, await begin(store, "r", "ndjson", SETTINGS))
+        claim = await begin(store, "r", "ndjson", SETTINGS)
+        second = Journal(store, claim)
+        manifest = Manifest(
+            run="r", status="complete", date=claim.date, format="ndjson", schema_version=1, started="", published="",
+            attempt=2, rows=0, missing=0, targets={}, repositories={}, parts=[], ledger="", records=[], settings={},
+            program="",
+        )  # fmt: skip
+        await publish(store, second, manifest)
+        with PartFile(".ndjson") as file:
+            file.open(encoding_of("ndjson", "r"))
+            file.finish()
+            with pytest.raises(Fatal, match="taken over by attempt 2"):
+                await first.upload(file)
+        assert await store.names(layout.data("r", claim.date)) == [layout.success("r", claim.date)]
+        first.close()
+        second.close()
+
+    run(tmp_path, main)
+
+
 def test_a_unit_that_was_committed_twice_is_held_once(tmp_path: Path) -> None:
     async def main(store: Store) -> None:
         first = Journal(store, await begin(store, "r", "parquet", SETTINGS))
