@@ -143,6 +143,10 @@ def differing(before: Claim | Manifest, format: str, settings: Mapping[str, Any]
     # Filters follow from the rest, and runs begun before they were written down have none.
     pairs = {"format": (before.format, format), **{key: (there.get(key), settings[key]) for key in settings}}
     pairs.pop("filters", None)
+    # Where the number of shares is the same, what divides them differs.
+    shares = [str(plan).partition(",")[0] for plan in pairs.get("shard", ())]
+    if shares and shares[0] == shares[1]:
+        pairs["hints"] = pairs.pop("shard")
     return ", ".join(f"--{key.replace('_', '-')}" for key, (one, other) in pairs.items() if one != other)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from crawler.cutting import Shares
 from crawler.emulator import Emulator, Estate
-from crawler.errors import Fatal
+from crawler.errors import Fatal, UsageError
 from crawler.hints import Hints, Memory
 from crawler.hints_file import HintsFile
 from crawler.ledger import Ledger, Totals
@@ -235,6 +235,17 @@ def test_shares_of_different_divisions_do_not_mix(program: Zygote, local: Place)
     assert program.run(*share(local, "1/2")) == 0, program.said()
     assert program.run(*share(local, "2/3")) == 2
     assert "this run was begun with another --shard" in program.said()
+
+
+def test_shares_by_different_hints_do_not_mix(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = Store.local(str(tmp_path))
+        await join(store, "r", "parquet", {"shard": "of 2, by hints 0123"})
+        for plan, said in (("of 2, by hints 4567", "--hints"), ("of 2", "--hints"), ("of 3, by hints 0123", "--shard")):
+            with pytest.raises(UsageError, match=f"begun with another {said}:"):
+                await join(store, "r", "parquet", {"shard": plan})
+
+    anyio.run(main)
 
 
 @pytest.mark.slow
