@@ -33,7 +33,9 @@ from tests.fakes import World, small_tree
 from tests.lake.conftest import Place
 
 A, B = Account("1" * 12, "one"), Account("2" * 12)
-SETTINGS: dict[str, Any] = {"accounts": "sha256:0"}
+SETTINGS: dict[str, Any] = {
+    "accounts": "sha256:0", "account": [], "account_tag": [], "region": [], "repository": [],
+}  # fmt: skip
 NO = Denied("AccessDeniedException", "no")
 formats = pytest.mark.parametrize("form", ["parquet", "ndjson", "ndjson.gz", "ndjson.zst"])
 
