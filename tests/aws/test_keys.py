@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import anyio
 import pytest
+import structlog
 from aiobotocore.credentials import ReadOnlyCredentials
 from structlog.testing import capture_logs
 
 from crawler.aws.keys import ProfileKeys, RoleKeys
 from crawler.aws.signing import Keys
 from crawler.errors import CrawlError, Denied, Fatal, KeysExpired, KeysUnknown, Transient
+from crawler.logs import _TALKATIVE, configure
 from crawler.retry import RetryPolicy
 from tests.aws.conftest import ACCESS_KEY, SECRET_KEY, Config
 from tests.aws.fakes import AT_ONCE, PAGE, ROLE, cooperative, drained, registries_at, target
@@ -339,11 +342,25 @@ async def test_wrong_ambient_keys_are_keys_unknown(monkeypatch: pytest.MonkeyPat
             await (await registries.open(target())).images("a")(None)
 
 
-async def test_no_secret_in_any_log_or_error(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    for library in ("botocore", "aiobotocore"):
-        caplog.set_level(logging.WARNING, library)  # as logs.configure does; their DEBUG shows tokens
-    caplog.set_level(logging.DEBUG)
+@pytest.fixture
+def most_talkative() -> Iterator[None]:
+    """The log of `-vv`, as the program itself sets it up; other tests have their own."""
+    root, theirs = logging.getLogger(), (*_TALKATIVE, "aiobotocore.credentials")
+    handlers, level = root.handlers, root.level
+    levels = {name: logging.getLogger(name).level for name in theirs}
+    configure("text", 2)
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    for name, own in levels.items():
+        logging.getLogger(name).setLevel(own)
+    structlog.reset_defaults()
 
+
+@pytest.mark.usefixtures("most_talkative")
+async def test_no_secret_in_any_log_or_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def reply(request: Request) -> Reply:
         if request.operation == "AssumeRole":
             return assumed()
@@ -352,20 +369,21 @@ async def test_no_secret_in_any_log_or_error(monkeypatch: pytest.MonkeyPatch, ca
         return refused("AccessDeniedException", message=told) if request.json["repositoryName"] == "bad" else PAGE
 
     shown: list[str] = []
-    with capture_logs() as logs:
-        async with registries_at(reply, monkeypatch) as (registries, _):
-            registry = await registries.open(target(ROLE))
-            await drained(registry.images("good"))
-            with pytest.raises(Denied) as caught:
-                await registry.images("bad")(None)
-            shown += [
-                repr(registry),
-                repr(registries),
-                str(caught.value),
-                repr(caught.value),
-                caught.getrepr().__str__(),
-            ]
-    shown += [caplog.text, str(logs)]
+    async with registries_at(reply, monkeypatch) as (registries, _):
+        registry = await registries.open(target(ROLE))
+        await drained(registry.images("good"))
+        with pytest.raises(Denied) as caught:
+            await registry.images("bad")(None)
+        shown += [
+            repr(registry),
+            repr(registries),
+            str(caught.value),
+            repr(caught.value),
+            caught.getrepr().__str__(),
+        ]
+    logged = capsys.readouterr().err
+    assert "role assumed" in logged, "nothing was logged"
+    shown.append(logged)
     for text in shown:
         assert "canary" not in text
         assert SECRET_KEY not in text
