@@ -156,14 +156,21 @@ class _Found(Narrowed):
 
 @asynccontextmanager
 async def workplace(assignment: Assignment) -> AsyncGenerator[Workplace]:
-    """Open what all shards need. Raises `Fatal` or `UsageError` where the store cannot be used from here."""
+    """Open what all shards need. Raises `Fatal` or `UsageError` where the run's store cannot be used from here."""
     warnings: list[tuple[str, str]] = []
     async with AsyncExitStack() as exits:
         store = None
         if assignment.claim is not None:
             from crawler.publication import opened  # noqa: PLC0415  (its libraries are an extra, and heavy)
+            from crawler.runs import layout  # noqa: PLC0415
 
             store = await exits.enter_async_context(opened(assignment.settings.output))
+            if not await store.exists(layout.claim(assignment.claim.run, assignment.claim.attempt)):
+                raise Fatal(
+                    "OutputNotShared",
+                    f"{store.uri}: run {assignment.claim.run} is not there, as seen from where its shards are crawled: "
+                    "name an --output that all machines share, s3://… or a folder by its whole path",
+                )
         registries = await exits.enter_async_context(
             registries_of(assignment.settings, lambda message, where: warnings.append((message, where)))
         )

@@ -16,7 +16,16 @@ from typing import Any, TypeVar
 
 import anyio
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from crawler.engines import Lost
 from crawler.errors import Fatal, UsageError
@@ -37,6 +46,20 @@ _PATIENCE = 5.0
 _LONGEST = 60.0
 
 _LOCAL = "local"
+
+#: What tells that a process is no more, its machine, or what it returned.
+_LOST = (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
@@ -121,8 +144,10 @@ class Cluster:
             raise
         except RayTaskError:  # a bug, with its traceback
             raise
-        except RayError as lost:  # its process, its machine, or what it returned
-            raise Lost((str(lost).strip().splitlines() or [type(lost).__name__])[0]) from lost
+        except _LOST as lost:
+            raise Lost(_first_line(lost)) from lost
+        except RayError as failure:  # the same for each shard, however often: its environment, its scheduler
+            raise Fatal("RayFailed", f"Ray cannot run a shard: {_first_line(failure)}") from failure
         if isinstance(report, Fatal):
             raise report
         return report

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import RayTaskError, RuntimeEnvSetupError, WorkerCrashedError
 
 from crawler.engines import Lost, ray_tasks
 from crawler.engines.ray_tasks import Cluster, connected
@@ -106,6 +106,13 @@ def test_a_worker_that_has_crashed_is_lost(monkeypatch: pytest.MonkeyPatch) -> N
     assert isinstance(lost, Lost)
     assert "worker died" in str(lost)
     assert "\n" not in str(lost)
+
+
+def test_what_ray_cannot_do_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failure, _ = crawl(monkeypatch, answering(RuntimeEnvSetupError("no such\nenvironment")))
+    assert isinstance(failure, Fatal)
+    assert "Ray cannot run a shard: " in str(failure)
+    assert "\n" not in str(failure)
 
 
 def test_a_bug_is_not_taken_for_a_loss_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from crawler.errors import Denied, Fatal, UsageError
 from crawler.hints import Hints, Memory
 from crawler.model import Account, Target
 from crawler.pace import Quota
+from crawler.runs.documents import Claim
 from crawler.settings import Settings
 from crawler.shard import Report, Shard
 from crawler.shard_crawl import Assignment, Workplace
@@ -60,6 +62,18 @@ def test_a_shard_that_is_stopped_tells_what_it_has() -> None:
         report.rows.close()
         assert report.totals.stopped == 2
         assert {json.loads(line)["code"] for line in report.left.splitlines()} == {"Interrupted"}
+
+    anyio.run(main)
+
+
+def test_an_output_that_is_not_shared_is_told_at_once(tmp_path: Path) -> None:
+    claim = Claim("r", 1, "2026-01-01", "parquet", "", "", {}, {})
+    assignment = Assignment(Settings(accounts="", output=f"{tmp_path}/"), "r", claim, ("text", 0))
+
+    async def main() -> None:
+        with pytest.raises(Fatal, match=r"^OutputNotShared: "):
+            async with shard_crawl.workplace(assignment):
+                pass
 
     anyio.run(main)
 
