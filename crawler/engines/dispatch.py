@@ -84,8 +84,8 @@ class Dispatch:
                     yield self
                 except Exception as error:  # noqa: BLE001  (raised again below: in the group it would stop the takers)
                     failure = error
-                if self._stopped is not None and not failure:
-                    self._takers.cancel_scope.deadline = self._stopped + LAST_TAKEN
+                if not failure:  # what is being taken still, a stop has left
+                    self._takers.cancel_scope.deadline = (self._stopped or anyio.current_time()) + LAST_TAKEN
         finally:
             await self._count([result for doubts in self._doubts.values() for result in doubts.settled()])
         if failure:
