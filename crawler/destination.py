@@ -32,7 +32,9 @@ class AlreadyPublished(Exception):
     """The run that was asked for is there: its id is its own idempotency key. `status` is as in the report."""
 
     def __init__(self, run_id: str, where: str, status: str) -> None:
-        super().__init__(f"run {run_id} is already published in {where}, {status}: nothing was crawled")
+        super().__init__(
+            f"run {run_id} is already published in {where}, {status}: nothing was crawled; another --run-id crawls anew"
+        )
         self.status = status
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,9 @@ from crawler.errors import UsageError
 from crawler.model import OTHERS, PUBLIC, Account, ImageStatus, Outcome, RowKind, Split, TagStatus
 from crawler.retry import RetryPolicy
 from crawler.wanted import Filter
+
+#: What was meant as a URL: as a path it would be a folder of this name, here, that nobody looks for.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +211,8 @@ class Settings:
                 continue
             if name == "-":
                 raise UsageError(f"--{option} -: standard output is for the rows; name a file")
+            if _URL.match(name):
+                raise UsageError(f"--{option} {name}: is no file here, and of URLs only s3://bucket/… is known")
             path = Path(os.path.realpath(name))
             if path in names and (path.is_file() or not path.exists()):
                 raise UsageError(

@@ -44,6 +44,10 @@ class Output:
             raise UsageError("standard output is closed: name a file with --output")
         try:
             self._fd = os.dup(1) if name == "-" else self._open()
+        except IsADirectoryError as error:
+            raise UsageError(
+                f"{self.name}: is a folder: name a file, or, as --output, {self.name}/ for a run published there"
+            ) from error
         except OSError as error:
             raise UsageError(f"{self.name}: cannot be written: {error.strerror}") from error
 

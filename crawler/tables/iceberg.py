@@ -44,7 +44,10 @@ class Iceberg:
             namespace = self._table_name.rpartition(".")[0]
             catalog = self._catalog()
             if not catalog.namespace_exists(namespace):
-                raise Fatal("TableFailed", f"--iceberg {self._name}: the catalog has no namespace {namespace}")
+                raise Fatal(
+                    "TableFailed",
+                    f"--iceberg {self._name}: the catalog has no namespace {namespace}: make it there first",
+                )
             try:
                 self._require_columns(catalog.load_table(self._table_name))
             except NoSuchTableError:

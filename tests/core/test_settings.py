@@ -63,3 +63,14 @@ def test_a_cluster_that_is_not_there(address: str, said: str) -> None:
 
     with pytest.raises(UsageError, match=said), connected(address):
         pass
+
+
+@pytest.mark.parametrize(
+    "name", ["s3:/bucket/inventory/", "S3://bucket/inventory/", "gs://bucket/a/", "file:///tmp/a/"]
+)
+@pytest.mark.parametrize("option", ["output", "ledger", "report", "hints"])
+def test_a_url_of_another_kind_is_no_folder_here(option: str, name: str) -> None:
+    """A run that is published in a folder called gs: is lost with its container, and would be told as complete."""
+    given: dict[str, Any] = {option: name}
+    with pytest.raises(UsageError, match=f"--{option} {name}: is no file here, and of URLs only s3://"):
+        Settings(accounts="accounts.yaml", **given).agree()

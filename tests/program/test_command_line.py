@@ -142,7 +142,7 @@ def test_without_its_environment_it_says_what_to_do(monkeypatch: pytest.MonkeyPa
         (["--accounts", "one.yaml", "--ledger", ""], "--ledger is empty"),
         (["--accounts", "one.yaml", "--report", "-"], "standard output is for the rows"),
         (["--accounts", "one.yaml", "--output", "nowhere/rows"], "nowhere/rows: cannot be written"),
-        (["--accounts", "one.yaml", "--ledger", "."], ".: cannot be written: Is a directory"),
+        (["--accounts", "one.yaml", "--ledger", "."], ".: is a folder: name a file"),
         (["--accounts", "one.yaml", "--workers", "0"], "--workers"),
         (["doktor", "--accounts", "one.yaml"], "Did you mean crawler doctor?"),
         (["one.yaml"], "Is --accounts missing before it?"),
