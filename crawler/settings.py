@@ -156,6 +156,8 @@ class Settings:
         if self.run_id is not None and self.resume:
             raise UsageError("--run-id names a run, --resume takes the newest unfinished one: choose one of them")
         if self.publishes:
+            if self.delta and _place(self.delta).startswith(_place(self.output)):
+                raise UsageError(f"--delta {self.delta}: lies within --output {self.output}: name another place")
             return
         wants_store = {
             "--run-id": self.run_id,
@@ -224,3 +226,8 @@ class Settings:
         """The settings as the log and the report have them. None is a secret."""
         tolerated = [outcome.value for outcome in Outcome if outcome in self.tolerate]
         return {**asdict(self), "tolerate": tolerated}
+
+
+def _place(name: str) -> str:
+    """A folder or prefix so that all that lies in it begins with this."""
+    return (name if name.startswith("s3://") else os.path.realpath(name)).rstrip("/") + "/"

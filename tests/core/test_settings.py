@@ -74,3 +74,20 @@ def test_a_url_of_another_kind_is_no_folder_here(option: str, name: str) -> None
     given: dict[str, Any] = {option: name}
     with pytest.raises(UsageError, match=f"--{option} {name}: is no file here, and of URLs only s3://"):
         Settings(accounts="accounts.yaml", **given).agree()
+
+
+@pytest.mark.parametrize(
+    ("output", "delta"),
+    [("out/", "out"), ("out/", "./out/data"), ("s3://b/inv/", "s3://b/inv"), ("s3://b/inv/", "s3://b/inv/data/")],
+)
+def test_a_table_within_the_output_would_be_read_as_parts(output: str, delta: str) -> None:
+    """Whoever reads all files below `data/` would have its rows twice."""
+    with pytest.raises(UsageError, match=f"--delta {delta}: lies within --output {output}: name another place"):
+        Settings(accounts="accounts.yaml", output=output, delta=delta).agree()
+
+
+@pytest.mark.parametrize(
+    ("output", "delta"), [("out/", "outer"), ("out/", "s3://b/out"), ("s3://b/inv/", "s3://b/inventory/"), ("o/", "t")]
+)
+def test_a_table_beside_the_output_is_fine(output: str, delta: str) -> None:
+    Settings(accounts="accounts.yaml", output=output, delta=delta).agree()
