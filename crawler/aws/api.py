@@ -201,15 +201,15 @@ def read(model: OperationModel, answer: Response, wanted: str, entries: Document
     try:
         parsed: dict[str, Any] = create_parser(protocol).parse(response, model.output_shape)
     except (ResponseParserError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise malformed(answer.body, f"a {model.name} result") from error
+        raise malformed(answer.body, f"a result of {model.name}") from error
     # botocore makes an empty list of a missing XML member; what we ask in XML is never empty.
     in_xml = protocol in ("query", "ec2")
     if parsed.get(wanted) is None or (in_xml and not parsed[wanted]):
-        raise malformed(answer.body, f"a {model.name} result with {wanted}")
+        raise malformed(answer.body, f"a result of {model.name} with {wanted}")
     if entries and not all(
         isinstance(entry, dict) and entries(cast("dict[str, Any]", entry)) for entry in parsed[wanted]
     ):
-        raise malformed(answer.body, f"a {model.name} result whose {wanted} are all as AWS documents them")
+        raise malformed(answer.body, f"a result of {model.name} whose {wanted} are all as AWS documents them")
     return parsed
 
 

@@ -146,7 +146,7 @@ async def test_an_account_that_is_none_is_asked_for_again_and_never_passed_over(
         return answer({"Accounts": [entry(1), wrong if len(asked) == 1 else entry(2)]})
 
     assert await members(once, monkeypatch) == ["team-1", "team-2"]
-    with pytest.raises(Transient, match="the answer is not a ListAccounts result"):
+    with pytest.raises(Transient, match="the answer is not a result of ListAccounts"):
         await members(lambda _: answer({"Accounts": [wrong]}), monkeypatch)
 
 
