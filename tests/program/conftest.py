@@ -21,6 +21,9 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import Certificate, certify
+
+SCHEMES = ("http", "https")
 Row = tuple[str, str, str, str, str | None]
 
 
@@ -128,3 +131,9 @@ class Program:
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
     return Program(tmp_path)
+
+
+@pytest.fixture(scope="module", params=SCHEMES)
+def certificate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Certificate | None:
+    """That of the emulator where it speaks TLS; a module that asks for it runs over plain HTTP, and once more."""
+    return certify(tmp_path_factory.mktemp("certificate")) if request.param == "https" else None

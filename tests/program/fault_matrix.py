@@ -19,12 +19,11 @@ from typing import Any
 from crawler.emulator import FAULTS, Account, Estate, Options, Repository, Rule, running
 from crawler.emulator.images import MIXED, Series
 from tests.certificates import Certificate, certify
-from tests.program.conftest import Crawled, Program, Row
+from tests.program.conftest import SCHEMES, Crawled, Program, Row
 
 ACCOUNT, OTHER = "000000000001", "000000000002"
 REGION = "eu-west-1"
 BYSTANDER = "bystander"
-SCHEMES = ("http", "https")
 
 #: These end the run, or need a place of their own, and have tests of their own.
 ALONE = {"time-too-skewed", "session-ended", "unrecognized-client"}

@@ -26,7 +26,6 @@ from tests.program.fault_matrix import (
     ONCE,
     OTHER,
     REGION,
-    SCHEMES,
     Case,
     crawl,
     estate,
@@ -34,11 +33,6 @@ from tests.program.fault_matrix import (
     struck_always,
     struck_once,
 )
-
-
-@pytest.fixture(scope="module", params=SCHEMES)
-def certificate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Certificate | None:
-    return certify(tmp_path_factory.mktemp("certificate")) if request.param == "https" else None
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""Faults of what is asked besides ListImages: roles, regions, names, details, members. Each passes, and then stays.
+"""Faults of what is asked besides ListImages: roles, regions, names, details, members. Each passes, and then stays,
+over plain HTTP and over TLS.
 
 An account for each operation and fault, all in one crawl: whatever befalls one is told of it, and of no other.
 """
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from crawler.emulator import Account, Estate, Options, Repository, Rule, Series, running
+from tests.certificates import Certificate
 from tests.program.conftest import Crawled, Program
 from tests.program.fault_matrix import ATTEMPTS, BOUND
 from tests.program.test_details import found, truth
@@ -47,24 +49,35 @@ def rule(operation: str, fault: str, times: int) -> Rule:
     return Rule(fault=fault, operation=operation, account=id_, times=times)
 
 
-def crawl(folder: Path, rules: list[Rule], *, attempts: int = ATTEMPTS, accounts: str = "") -> tuple[Crawled, Estate]:
+def crawl(
+    folder: Path,
+    rules: list[Rule],
+    certificate: Certificate | None,
+    *,
+    attempts: int = ATTEMPTS,
+    accounts: str = "",
+) -> tuple[Crawled, Estate]:
     program, world = Program(folder), estate()
     each = "".join(f"- {{account_id: '{id_}', role: inventory}}\n" for id_ in (BYSTANDER, *STRUCK.values()))
-    with running(world, Options(faults=rules, seed=1)) as emulator:
+    tls = certificate.server if certificate else None
+    with running(world, Options(faults=rules, seed=1, tls=tls)) as emulator:
         program.environment |= emulator.environment()
+        if certificate:
+            program.environment["AWS_CA_BUNDLE"] = str(certificate.bundle)
         crawled = program.crawl(accounts or f"accounts:\n{each}", "--rows", "details", "--attempts", str(attempts))
     assert crawled.report["seconds"] < BOUND
     return crawled, world
 
 
 @pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Crawled, Estate]:
-    return crawl(tmp_path_factory.mktemp("once"), [rule(*where, 1) for where in STRUCK if where[1] != "access-denied"])
+def once(certificate: Certificate | None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Crawled, Estate]:
+    rules = [rule(*where, 1) for where in STRUCK if where[1] != "access-denied"]
+    return crawl(tmp_path_factory.mktemp("once"), rules, certificate)
 
 
 @pytest.fixture(scope="module")
-def always(tmp_path_factory: pytest.TempPathFactory) -> tuple[Crawled, Estate]:
-    return crawl(tmp_path_factory.mktemp("always"), [rule(*where, 0) for where in STRUCK])
+def always(certificate: Certificate | None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Crawled, Estate]:
+    return crawl(tmp_path_factory.mktemp("always"), [rule(*where, 0) for where in STRUCK], certificate)
 
 
 def test_one_that_passes_loses_nothing(once: tuple[Crawled, Estate]) -> None:
@@ -115,11 +128,11 @@ def of_members(fault: str, times: int | None) -> Rule:
     return Rule(fault=fault, operation="ListAccounts", times=times)
 
 
-def test_a_list_of_members_that_fails_for_a_while_is_whole(tmp_path: Path) -> None:
+def test_a_list_of_members_that_fails_for_a_while_is_whole(tmp_path: Path, certificate: Certificate | None) -> None:
     """One fault after the other, and one attempt more."""
     rules = [of_members(fault, 1) for fault in FAULTS if fault != "access-denied"]
     crawled, world = crawl(
-        tmp_path, rules, attempts=len(rules) + 1, accounts="organization: {member_role: inventory}\n"
+        tmp_path, rules, certificate, attempts=len(rules) + 1, accounts="organization: {member_role: inventory}\n"
     )
     assert crawled.code == 0, crawled.stderr
     assert found(crawled) == truth(world)
@@ -127,9 +140,10 @@ def test_a_list_of_members_that_fails_for_a_while_is_whole(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("fault", "outcome"), FAULTS.items())
 def test_a_list_of_members_that_stays_away_is_told_and_no_empty_company(
-    tmp_path: Path, fault: str, outcome: str
+    tmp_path: Path, certificate: Certificate | None, fault: str, outcome: str
 ) -> None:
-    crawled, _ = crawl(tmp_path, [of_members(fault, 0)], accounts="organization: {member_role: inventory}\n")
+    accounts = "organization: {member_role: inventory}\n"
+    crawled, _ = crawl(tmp_path, [of_members(fault, 0)], certificate, accounts=accounts)
     assert crawled.code == 3
     assert crawled.outcomes() == {(None, None, None): outcome}
     assert crawled.stdout == b""

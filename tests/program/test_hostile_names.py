@@ -1,4 +1,4 @@
-"""Names, tags and digests that ECR does not allow, of a server that is not ECR: every row is whole, and in its place."""
+"""Names, tags and digests that ECR does not allow, of a server that is not ECR: each row is whole, in its place."""
 
 from __future__ import annotations
 
