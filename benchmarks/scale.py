@@ -14,9 +14,13 @@ from typing import Any
 
 from benchmarks.estate import Skewed
 from benchmarks.report import table
+from crawler.crawl import Limits
 from crawler.model import Account, Target
 
 ACCOUNTS = (1_000, 10_000, 100_000)
+
+#: Targets that a process has open where nobody says another number.
+DEFAULT_AT_ONCE = Limits().targets_at_once
 
 #: Requests a second that AWS publishes: crawler/aws/rates.py names the pages. ListAccounts has 20 accounts a page.
 _ASSUME_ROLE, _LIST_ACCOUNTS, _PAGE = 600.0, 8.0, 20
@@ -24,9 +28,13 @@ _ASSUME_ROLE, _LIST_ACCOUNTS, _PAGE = 600.0, 8.0, 20
 
 @dataclass(frozen=True)
 class Assumed:
-    """What is neither measured nor simulated. `price` in dollars for an hour of one core, storage and traffic apart."""
+    """What is neither measured nor simulated. `price` in dollars for an hour of one core, storage and traffic apart.
+
+    `at_once` are the targets that each process has open (`--targets-at-once`), as in the simulated crawl.
+    """
 
     price: float = 0.05
+    at_once: int = 1024
     efficiency: float = 0.8  # of each process beside others: the goal of `workers`, 1.6 times with two
 
 
@@ -50,27 +58,33 @@ class Measured:
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do: `slowest` is how long the longest of all registries takes, whoever crawls it."""
+    """What there is to do: `slowest` is how long the longest of all registries takes, whoever crawls it.
+
+    `waiting` are the seconds of all targets, one after the other, that pass between requests and their answers.
+    """
 
     accounts: int
     targets: int
     pages: int
     slowest: float
+    waiting: float
 
     @classmethod
     def of(cls, skewed: Skewed) -> Work:
         """Walk over the whole company."""
         pages = targets = 0
-        slowest = 0.0
+        slowest = waiting = 0.0
         for account in skewed.all():
             for region in account.regions:
                 place = skewed.place(Target(Account(account.account_id), region, account.account_id))
                 targets += 1
                 pages += place.pages
+                waiting += place.latency
                 if place.bucket:
                     chain = max(place.chains) * place.latency
+                    waiting += chain
                     slowest = max(slowest, place.bucket.bound(place.pages), chain)
-        return cls(skewed.accounts, targets, pages, slowest)
+        return cls(skewed.accounts, targets, pages, slowest, waiting)
 
 
 def ratio(results: Path) -> float:
@@ -86,8 +100,12 @@ def row(work: Work, measured: Measured, assumed: Assumed, times: float) -> list[
     keys = work.accounts / _ASSUME_ROLE
     floor = max(work.slowest, listing, keys) * times
     processes = max(1, ceil(cpu / (floor * assumed.efficiency)))
-    alone = max(floor, cpu) + measured.startup
-    seconds = max(floor, cpu / (processes * (assumed.efficiency if processes > 1 else 1.0))) + measured.startup
+    alone, with_default = (
+        max(floor, cpu, work.waiting / at_once) + measured.startup for at_once in (assumed.at_once, DEFAULT_AT_ONCE)
+    )
+    crawling = cpu / (processes * (assumed.efficiency if processes > 1 else 1.0))
+    seconds = max(floor, crawling, work.waiting / (assumed.at_once * processes)) + measured.startup
+    driver = 1 if processes > 1 else 0
     dollars = seconds / 3600 * processes * assumed.price
     return [
         f"{work.accounts:,}",
@@ -95,9 +113,10 @@ def row(work: Work, measured: Measured, assumed: Assumed, times: float) -> list[
         f"{work.targets + work.pages:,}",
         f"{work.accounts:,}",
         f"{cpu / 60:,.1f}",
+        f"{with_default / 60:,.1f}",
         f"{alone / 60:,.1f}",
         str(processes),
-        f"{processes * measured.rss / 1e6:,.0f}",
+        f"{(processes + driver) * measured.rss / 1e6:,.0f}",
         f"{seconds / 60:,.1f}",
         f"{dollars:,.2f}",
     ]
@@ -108,8 +127,8 @@ def compute(results: Path, *, quick: bool, assumed: Assumed | None = None) -> st
     assumed = assumed or Assumed()
     measured = Measured.read(results)
     headings = [
-        "accounts", "targets", "ECR requests", "AssumeRole", "CPU min", "min, one process",
-        "processes", "MB in all", "min", "$ a run",
+        "accounts", "targets", "ECR requests", "AssumeRole", "CPU min", "min, as it is",
+        "min, 1,024 at once", "processes", "MB in all", "min", "$ a run",
     ]  # fmt: skip
     rows = [
         row(Work.of(Skewed(accounts=accounts)), measured, assumed, ratio(results))
