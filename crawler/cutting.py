@@ -64,14 +64,16 @@ def cut(accounts: Sequence[Account], hints: Hints, workers: int) -> Iterator[Gro
         yield Group(tuple(group))
 
 
-async def cut_listed(accounts: AsyncIterator[Account], hints: Hints, workers: int) -> AsyncGenerator[Group]:
+async def cut_listed(
+    accounts: AsyncIterator[Account], hints: Hints, workers: int, waiting: list[Account]
+) -> AsyncGenerator[Group]:
     """The accounts of a listing in groups, the larger the longer it turns out to be. Consume under `aclosing`.
 
-    Where the listing fails, what came before is in groups first.
+    Where the listing fails, what came before is in groups first. Those that wait for others to make a group with are in
+    `waiting`: after a cancellation that is what was missed.
     """
     total = sum(hints.accounts().values())
     seen = 0
-    group: list[Account] = []
     failure: CrawlError | None = None
     try:
         async for account in accounts:
@@ -80,18 +82,23 @@ async def cut_listed(accounts: AsyncIterator[Account], hints: Hints, workers: in
             if (pieces := pieces_of(max(part, 1 / seen), workers)) > 1:
                 yield Group((account,), pieces)
                 continue
-            group.append(account)
-            if len(group) >= size_of(seen, workers):
-                yield Group(tuple(group))
-                group = []
+            waiting.append(account)
+            if len(waiting) >= size_of(seen, workers):
+                yield _all_of(waiting)
     except Fatal:
         raise
     except CrawlError as error:
         failure = error
-    if group:
-        yield Group(tuple(group))
+    if waiting:
+        yield _all_of(waiting)
     if failure:
         raise failure
+
+
+def _all_of(waiting: list[Account]) -> Group:
+    group = Group(tuple(waiting))
+    waiting.clear()
+    return group
 
 
 def deal(targets: Iterable[Target], hints: Hints, pieces: int) -> list[list[Target]]:

@@ -103,11 +103,12 @@ class Dispatch:
 
     async def organization(self, organization: Organization, selects: Callable[[Account], bool]) -> None:
         """See `Engine`."""
+        waiting: list[Account] = []
         try:
             async with (
                 aclosing(self._registries.members(organization)) as members,
                 aclosing(_chosen(members, selects)) as chosen,
-                aclosing(cut_listed(chosen, self._hints, self._crew.workers)) as groups,
+                aclosing(cut_listed(chosen, self._hints, self._crew.workers, waiting)) as groups,
             ):
                 await for_each(self._group, groups, at_once=self._crew.at_once)
         except BaseException as error:
@@ -118,6 +119,8 @@ class Dispatch:
             message = "the run stopped while the organization was listed"
             await self._ledger.record(Result(Unit(), Outcome.FAILED, INTERRUPTED, message))
             raise
+        finally:
+            await self._missed(map(_whole, waiting))
 
     async def _group(self, group: Group) -> None:
         """Have the accounts of a group crawled, in one shard or in several."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from crawler.cutting import MOST, SHARES, cut, cut_listed, size_of
 from crawler.engines import Lost
@@ -21,7 +22,7 @@ from crawler.model import Account, Identity, Organization, RowKind, Target
 from crawler.settings import Settings
 from crawler.shard import Report, Shard
 from crawler.shard_crawl import Assignment, Workplace
-from tests.fakes import HANG, Rehearsal, Tree, World, image, leaves, small_tree
+from tests.fakes import HANG, Rehearsal, Step, Tree, World, image, leaves, small_tree
 
 ACCOUNTS = [Account(f"{number:012}") for number in range(1, 8)]
 ORGANIZATION = Organization(Identity(), Account("", role=("inventory",)))
@@ -164,6 +165,31 @@ def test_an_organization_whose_listing_is_stopped_has_a_line() -> None:
     assert [line["code"] for line in run.lines if line["registryId"] is None] == ["Interrupted"]
 
 
+@pytest.mark.parametrize("ends", [HANG, Fatal("ClockWrong", "no")])
+def test_members_that_were_listed_before_the_end_of_a_run_have_a_line_each(ends: Step) -> None:
+    """Those that waited for others, to make a shard with them, had none."""
+    many = [Account(f"{number:012}") for number in range(1, 700)]
+    there = world(*many)
+    there.always(("members", 698), ends)
+    run = Run(there)
+
+    async def main() -> None:
+        async with run.dispatch.running(), anyio.create_task_group() as group:
+
+            async def crawl() -> None:
+                with suppress(Fatal):
+                    await run.dispatch.organization(ORGANIZATION, lambda _: True)
+
+            group.start_soon(crawl)
+            while not there.calls["members", 698]:
+                await checkpoint()
+            if ends == HANG:
+                group.cancel_scope.cancel()
+
+    anyio.run(main)
+    assert len({line["registryId"] for line in run.lines} - {None}) == 698
+
+
 def test_what_a_lost_worker_had_is_crawled_again() -> None:
     run = Run(world(*ACCOUNTS))
     run.crew.losses.update({ACCOUNTS[0].account_id: 1, ACCOUNTS[4].account_id: LOSSES - 1})
@@ -292,7 +318,7 @@ def test_a_listing_is_cut_as_it_comes() -> None:
             yield account
 
     async def main() -> list[int]:
-        async with aclosing(cut_listed(listing(), Hints(), 2)) as groups:
+        async with aclosing(cut_listed(listing(), Hints(), 2, [])) as groups:
             return [len(group.accounts) async for group in groups]
 
     assert anyio.run(main) == [1] * len(ACCOUNTS)
