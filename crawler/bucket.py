@@ -82,15 +82,15 @@ class Bucket:
 
 
 def reason(error: Exception) -> str:
-    """What a store's server says, else the first line of obstore's many; never what the request had in its headers.
+    """What a store's server says, else the first line of obstore's many; never what the request had in its headers."""
+    return in_a_line(str(error)) or type(error).__name__
 
-    Only S3's own words are shown: the page of a proxy may repeat the request.
-    """
-    text = str(error).strip()
+
+def in_a_line(text: str) -> str:
+    """The same of an error's text. Only S3's own words are shown: the page of a proxy may repeat the request."""
     if said := _SAID.search(text):
         return printable(unescape(f"{said[1]}: {said[2]}"))
-    line = (text.splitlines() or [type(error).__name__])[0]
-    return printable(_STATUS.sub(r"\1", line))
+    return printable(_STATUS.sub(r"\1", text.strip().partition("\n")[0]))
 
 
 def _provider(credentials: Callable[[], Awaitable[Credential]]) -> Any:  # noqa: ANN401  obstore types it by a protocol that is not importable at run time

@@ -31,7 +31,7 @@ from crawler.sinks.formats import encoding_of
 from crawler.sinks.parts import PartSink
 from crawler.sinks.writer import Send, writing
 from crawler.store import Store
-from crawler.tables import Table
+from crawler.tables import Table, iceberg_table
 from crawler.tables.commit import check, commit
 from crawler.timeline import Timeline
 from crawler.wording import counted
@@ -107,7 +107,7 @@ class Publication:
         self._journal.close()
 
     @asynccontextmanager
-    async def taking(self) -> AsyncGenerator[Sink]:
+    async def taking(self, ledger: Ledger) -> AsyncGenerator[Sink]:  # noqa: ARG002
         """See `Destination`. Ends with `Fatal` once a newer attempt has the run."""
         sink = PartSink(self._encoding, self._journal)
         async with living(self._store, self.claim), sink.running():
@@ -267,13 +267,10 @@ async def _tables(order: Order) -> list[Table]:
     if (order.iceberg or order.delta) and order.format != "parquet":
         raise UsageError(f"--format {order.format}: tables are made of parquet")
     tables: list[Table] = []
-    # Each is imported by itself: who wants one need not have the other, and both are heavy.
     if order.iceberg:
-        from crawler.tables.iceberg import Iceberg  # noqa: PLC0415
-
-        tables.append(Iceberg(order.iceberg, order.rows))
+        tables.append(iceberg_table(order.iceberg, order.rows))
     if order.delta:
-        from crawler.tables.delta import Delta  # noqa: PLC0415
+        from crawler.tables.delta import Delta  # noqa: PLC0415  (see `iceberg_table`)
 
         tables.append(Delta(order.delta, await delta_options(order.delta), order.rows))
     return tables

@@ -6,15 +6,19 @@ killed next is committed by whoever asks for it again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from crawler.bucket import reason
-from crawler.errors import Fatal
+from crawler.bucket import in_a_line
+from crawler.errors import Fatal, UsageError
 from crawler.model import RowKind
 from crawler.runs.documents import Manifest
 from crawler.sinks.encoding import FIELDS
 from crawler.store import Store
+
+#: Who asks, of a URL, and its query: libraries name it as it was configured.
+_OF_URLS = re.compile(r"(?<=://)\S*@|(?<=\?)[^\s'\"]+")
 
 
 class Table(Protocol):
@@ -41,9 +45,28 @@ class Table(Protocol):
         ...
 
 
-def failed(table: str, error: Exception) -> Fatal:
-    """The error for what a library of tables has raised, in a line: theirs may hold a backtrace."""
-    return Fatal("TableFailed", f"{table}: {type(error).__name__}: {reason(error)}")
+def iceberg_table(name: str, rows: RowKind) -> Table:
+    """The table of that name. Raises `Fatal` where the configuration of its catalog cannot be read."""
+    try:
+        # By itself: who wants tables of one kind need not have the libraries of the other, and all are heavy.
+        from crawler.tables.iceberg import Iceberg  # noqa: PLC0415
+
+        return Iceberg(name, rows)
+    except UsageError:
+        raise
+    except Exception as error:
+        # Its words may quote the line with a secret.
+        why = f"the configuration of pyiceberg cannot be read: {type(error).__name__}"
+        raise Fatal("TableFailed", f"--iceberg {name}: {why}") from error
+
+
+def failed(table: str, error: Exception, secrets: Iterable[str] = ()) -> Fatal:
+    """The error for what a library of tables has raised, in a line: theirs may hold a backtrace, and `secrets`."""
+    # All of them, before anything is cut off: half a secret is none that could be found.
+    text = _OF_URLS.sub("***", str(error))
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return Fatal("TableFailed", ": ".join(filter(None, (table, type(error).__name__, in_a_line(text)))))
 
 
 def require_columns(table: str, names: Iterable[str], rows: RowKind) -> None:

@@ -6,12 +6,15 @@ The catalog is the user's own, by its name in `.pyiceberg.yaml` or PYICEBERG_CAT
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table as PyIcebergTable
+from pyiceberg.utils.config import Config
 
 from crawler.errors import Fatal, UsageError
 from crawler.model import RowKind
@@ -22,6 +25,10 @@ from crawler.tables import failed, require_columns
 
 #: Snapshot properties, in the table's own history.
 RUN_ID, STATUS, MANIFEST = "crawler.run-id", "crawler.status", "crawler.manifest"
+
+#: Names of properties that hold secrets, and parts of such a value: a credential is `id:secret`, a header has words.
+_SECRET = re.compile(r"(?:auth|credential|header|key|password|secret|token)(?!.*-ur[il]$)")
+_PARTS = re.compile(r"[^\s:]{4,}")
 
 
 class Iceberg:
@@ -37,6 +44,7 @@ class Iceberg:
         self._catalog_name = catalog
         self._table_name = table
         self._rows = rows
+        self._secrets = frozenset(_secrets(Config().get_catalog_config(catalog) or {}))
 
     def check(self) -> None:
         """See `Table`."""
@@ -97,7 +105,16 @@ class Iceberg:
             raise
         # Catalogs and file systems are plugins, and raise what they please.
         except Exception as error:
-            raise failed(f"--iceberg {self._name}", error) from error
+            raise failed(f"--iceberg {self._name}", error, self._secrets) from error
+
+
+def _secrets(properties: Mapping[str, Any], *, all_are: bool = False) -> Iterator[str]:
+    for name, value in properties.items():
+        secret = all_are or _SECRET.search(name) is not None
+        if isinstance(value, Mapping):
+            yield from _secrets(cast("Mapping[str, Any]", value), all_are=secret)
+        elif secret:
+            yield from _PARTS.findall(str(value))
 
 
 class _OvertakenError(Exception):
