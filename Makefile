@@ -11,7 +11,7 @@ help:
 	@echo 'make site         build docs/ into .site, warnings being errors; part of make test'
 	@echo 'make docs         the same, and run every command that stands there or in the README'
 	@echo 'make examples     check what examples/ has against the schemas of those who will read it'
-	@echo 'make faults       the whole program against every fault, over HTTP and TLS, as a table'
+	@echo 'make faults       the whole program against every fault, as a table, and what each test of one did; ten minutes'
 	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
 	@echo 'make crash        kill the program at a hundred moments and at each write, and look for lost rows; ten minutes'
 	@echo 'make load         crawl 20 million rows while a small part of the requests fails: memory must not grow; ten minutes'
@@ -81,6 +81,7 @@ examples: .venv/ready
 
 faults: .venv/ready
 	$(bin)/python -m tests.program.fault_matrix
+	$(bin)/python -m tests.faults
 
 soak: .venv/ready
 	nice $(bin)/python -m tests.simulation 0 20000 $$(nproc)

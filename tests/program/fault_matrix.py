@@ -84,6 +84,15 @@ class Case:
         """What was delivered of a repository of the struck account, and what there is."""
         return tuple(rows[ACCOUNT, repository] for rows in self._by_repository)
 
+    def spared(self) -> bool:
+        """Whether all is there of whatever no fault was made for, in both accounts."""
+        outcomes = self.crawled.outcomes()
+        found, there = self._by_repository
+        return all(
+            outcomes[id_, REGION, BYSTANDER] == "OK" and found[id_, BYSTANDER] == there[id_, BYSTANDER]
+            for id_ in (ACCOUNT, OTHER)
+        )
+
     @cached_property
     def _by_repository(self) -> list[defaultdict[tuple[str, str], Counter[Row]]]:
         parted: list[defaultdict[tuple[str, str], Counter[Row]]] = []
@@ -140,10 +149,12 @@ def main() -> int:
                 case = strike(folder, certificate if scheme == "https" else None)
                 print(
                     f"\n{scheme}, {how}: exit code {case.crawled.code}, {case.seconds:.1f} s, "
-                    f"{case.crawled.rows.total()} of {case.truth.total()} rows"
+                    f"{case.crawled.rows.total()} of {case.truth.total()} rows, bystanders "
+                    f"{'whole' if case.spared() else 'NOT WHOLE'}"
                 )
                 print(f"{'':2}{'fault':32}{'outcome':11}{'rows':>11}{'attempts':>10}{'seconds':>9}  code")
                 wrong += case.crawled.code != code
+                wrong += not case.spared()
                 wrong += sum(show(case, fault, "OK" if how == "once" else lasting_outcome(fault)) for fault in faults)
     print(f"\n{wrong} not as expected" if wrong else "\nall as expected")
     return int(wrong > 0)

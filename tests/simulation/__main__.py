@@ -24,7 +24,8 @@ def outcomes_of(seed: int) -> tuple[int, str, Counter[str]]:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what was looked for
         wrong = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     ended = Counter(line["outcome"] for attempt in story.attempts for line in attempt.lines)
-    ended["cut off"] = sum(attempt.cut for attempt in story.attempts)
+    ended["killed"] = sum(attempt.killed for attempt in story.attempts)
+    ended["cut off"] = sum(attempt.cut and not attempt.killed for attempt in story.attempts)
     return seed, wrong, ended
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
+from crawler.ledger import line as line_of
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Outcome
 from tests.fakes import place
 from tests.simulation.estate import PUSHED, Repository
@@ -25,10 +27,12 @@ def judge(story: Story) -> None:
     for attempt in story.attempts:
         units = {place(line) for line in attempt.lines}
         assert len(units) == len(attempt.lines), "a unit has two lines"
-        _judge_units(story, attempt, units)
         for line in attempt.lines:
             _judge_line(story, attempt, line)
-        _judge_sums(attempt)
+        _judge_committed(world, attempt)
+        if not attempt.killed:
+            _judge_units(story, attempt, units)
+            _judge_sums(attempt)
         assert attempt.seconds - attempt.began <= FOR_EACH * (attempt.asked + 1), "somebody slept too long"
         if world.temper.calm and not attempt.cut:
             _judge_peace(story, attempt)
@@ -156,6 +160,14 @@ def _judge_repository(world: World, attempt: Attempt, line: dict[str, Any], unit
         assert truth <= rows, f"called {line['outcome']}, and rows are missing"
         assert line["rows"] == rows.total()
         assert line["outcome"] == ("OK" if rows else "EMPTY")
+
+
+def _judge_committed(world: World, attempt: Attempt) -> None:
+    """At whatever moment it ended: what counts is there, to the last row."""
+    for result in attempt.sink.committed:
+        told = json.loads(line_of(result))
+        assert told["outcome"] in LISTED
+        _judge_repository(world, attempt, told, place(told))
 
 
 def _judge_sums(attempt: Attempt) -> None:

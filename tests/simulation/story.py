@@ -1,9 +1,12 @@
-"""One seed from beginning to end: crawled once, cut off at a random moment perhaps, then taken up again."""
+"""One seed from beginning to end: crawled once, cut off or killed at a random moment perhaps, then taken up again."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -33,7 +36,10 @@ LISTED = {"OK", "EMPTY"}
 
 @dataclass
 class Attempt:
-    """One crawl of the world: its rows, its ledger, and whether it was cut off."""
+    """One crawl of the world: its rows, its ledger, and whether it was cut off.
+
+    Of one that was `killed`, too, there is what was there at that moment: nothing that ends in order has happened.
+    """
 
     sink: ListSink
     ledger: Ledger
@@ -44,12 +50,36 @@ class Attempt:
     troubled: set[Unit] = field(default_factory=set)
     asked: int = 0
     cut: bool = False
+    killed: bool = False
     fatal: bool = False
     began: float = 0.0
     seconds: float = 0.0
 
     def of(self, unit: tuple[str | None, ...]) -> Counter[Image]:
         return Counter(row[3:] for row in self.sink.rows if row[:3] == unit)
+
+    @asynccontextmanager
+    async def ending(self, cut: float | None, *, kill: bool) -> AsyncGenerator[None]:
+        """End the body after that many seconds, in order or not at all."""
+        kept = self.sink.rows, self.sink.committed, self.sink.targets, self.lines
+        there: list[list[Any]] = []
+
+        async def end() -> None:
+            if cut is not None:
+                await anyio.sleep(cut)
+                there.extend(list(each) for each in kept)
+                scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope() as scope:
+                group.start_soon(end)
+                yield
+            group.cancel_scope.cancel()
+        self.cut = scope.cancelled_caught
+        self.killed = self.cut and kill
+        if self.killed:
+            for each, remains in zip(kept, there, strict=True):
+                each[:] = remains
 
 
 class Story:
@@ -80,6 +110,7 @@ class Story:
         self.organization = dice.random() < 0.2
         self.slow = dice.choice([0.0, 0.0, 0.5, 5.0])
         self.cuts = [10 ** dice.uniform(-1, 3)] * dice.choice([0, 0, 1, 1, 2])
+        self.kill = dice.random() < 0.5
         self.attempts: list[Attempt] = []
         self._seed = seed
 
@@ -119,18 +150,21 @@ class Story:
             wanted=Filter(),
             hints=self.hints,
         )
-        with anyio.fail_after(FOR_EVER), anyio.move_on_after(cut) as scope:
-            try:
-                if self.organization:
-                    await crawl.organization(Organization(Identity(), AnyAccount("")), lambda _: True)
-                else:
-                    await crawl.accounts(world.accounts)
-            except BaseException as error:
-                attempt.fatal = any(isinstance(leaf, Fatal) for leaf in leaves(error))
-                rest = [leaf for leaf in leaves(error) if not isinstance(leaf, Fatal | trio.Cancelled)]
-                if rest or not attempt.fatal:
-                    raise
-        attempt.cut = scope.cancelled_caught
+        hints = deepcopy(self.hints)
+        with anyio.fail_after(FOR_EVER):
+            async with attempt.ending(cut, kill=self.kill):
+                try:
+                    if self.organization:
+                        await crawl.organization(Organization(Identity(), AnyAccount("")), lambda _: True)
+                    else:
+                        await crawl.accounts(world.accounts)
+                except BaseException as error:
+                    attempt.fatal = any(isinstance(leaf, Fatal) for leaf in leaves(error))
+                    rest = [leaf for leaf in leaves(error) if not isinstance(leaf, Fatal | trio.Cancelled)]
+                    if rest or not attempt.fatal:
+                        raise
+        if attempt.killed:
+            self.hints = hints  # nobody has written what it learned
         attempt.seconds = anyio.current_time()
         attempt.told = {at: set(names) for at, names in world.told.items()}
         attempt.told_regions = set(world.told_regions)

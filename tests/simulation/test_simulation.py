@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 
 from crawler import listing
@@ -14,7 +15,7 @@ from crawler.crawl import Crawl
 from crawler.doubts import Doubts
 from crawler.errors import ChainBroken, CrawlError, Transient
 from crawler.governor import Governor
-from crawler.model import Chain, Fetch, Outcome, Page, Result
+from crawler.model import Chain, Fetch, Outcome, Page, Result, Unit
 from crawler.pages import pages
 from crawler.retry import RetryPolicy, persist
 from tests.simulation.oracle import judge
@@ -116,6 +117,36 @@ async def settles_as_failed(self: Crawl, unit: Any, work: Any) -> Any:
 settle = Crawl._settle
 
 
+class Behind:
+    """Rows that are kept until somebody writes them."""
+
+    def __init__(self) -> None:
+        self.pages: list[Any] = []
+
+    async def send(self, images: Any) -> None:
+        self.pages.append(images)
+
+
+async def commits_and_then_writes(self: Crawl, at: Any, name: str) -> None:
+    """What is cancelled loses nothing by it; what is killed does."""
+    behind = Behind()
+
+    async def listed(chain: Chain) -> Outcome:
+        fetch = self._persistent(at.registry.images(name, None), at.governor, chain)
+        await listing.list_parts(lambda *_: fetch, (None,), behind, chain, restarts=0)  # type: ignore[arg-type]
+        return Outcome.OK if chain.items else Outcome.EMPTY
+
+    with self._sink.repository(at.target, name) as rows:
+        result, error = await self._settle(Unit.of(at.target, name), listed)
+        if error is None:
+            rows.commit(result)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(1)
+            for page in behind.pages:
+                await rows.send(page)
+    await self._ledger.record(result)
+
+
 @pytest.mark.parametrize(
     ("where", "what", "wrong"),
     [
@@ -141,3 +172,18 @@ def test_a_crawler_that_is_wrong_is_found_out(
         monkeypatch.setattr(where, what, wrong)
     with pytest.raises(AssertionError):
         tell_and_judge(range(100))
+
+
+def test_what_counts_before_it_is_written_is_found_out_by_kills(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Crawl, "_repository", commits_and_then_writes)
+    found = {seed for seed in range(60) if "rows are missing" in judged(seed)}
+    assert found
+    assert all(any(attempt.killed for attempt in Story(seed).tell().attempts) for seed in found)
+
+
+def judged(seed: int) -> str:
+    try:
+        judge(Story(seed).tell())
+    except AssertionError as error:
+        return str(error)
+    return ""
