@@ -19,7 +19,7 @@ help:
 	@echo 'make sweep        each operation on files in turn fails, or is the last that the program does; a quarter of an hour'
 	@echo 'make ray          a real Ray, of one node and of two, killed and replaced ten times'
 	@echo 'make adversary    crawl through a proxy for AWS that injects faults, which we did not write; five minutes'
-	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote'
+	@echo 'make fuzz         a minute of coverage-guided fuzzing for each reader of what others wrote, a million inputs at least'
 	@echo 'make coverage     lines and branches of crawler/ that the tests reach: 95 %, or it fails; a quarter of an hour'
 	@echo 'make mutation     break the heart of it in hundreds of ways, and see that tests notice; a quarter of an hour'
 	@echo 'make audit        what bandit finds, and known vulnerabilities of what constraints.txt names; asks osv.dev'
@@ -105,7 +105,7 @@ adversary: .venv/ready
 
 fuzz: .venv/ready
 	$(bin)/python -m pip install --quiet 'atheris>=3'
-	for target in $$($(bin)/python -m tests.fuzz.targets); do $(bin)/python -m tests.fuzz $$target 60 || exit 1; done
+	$(bin)/python -m tests.fuzz 60
 
 # One process: a worker of xdist has ten seconds to end in, and what it has measured may take longer to write.
 coverage: .venv/ready

@@ -152,6 +152,3 @@ def documents(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target for target in (accounts, images, details, repositories, errors, results, hints, documents)
 }
-
-if __name__ == "__main__":
-    print(*TARGETS)
