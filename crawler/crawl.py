@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import anyio
 
 from crawler.doubts import Doubts
-from crawler.errors import ChainBroken, CrawlError, Fatal, NoRegion, Transient
+from crawler.errors import CrawlError, Fatal, NoRegion, Transient
 from crawler.fanout import for_each, take
 from crawler.governor import Governor, of_target
 from crawler.hints import Hints, Memory
@@ -33,7 +33,7 @@ from crawler.model import (
     Target,
     Unit,
 )
-from crawler.pages import pages
+from crawler.pages import each_once
 from crawler.registry import Registries, Registry
 from crawler.retry import RetryPolicy, retry
 from crawler.sinks import Rows, Sink
@@ -48,6 +48,7 @@ class Limits:
     `requests_per_target` requests in flight, and twice as many repositories begun, so that one that waits to retry
     leaves its slot to another. `max_rps` is a ceiling for each target, None for none; an account's own wins.
     `rate_share` is the part of what AWS grants that is asked for; long repositories are listed in the parts of `split`.
+    `target_seconds` are given to each target, and to finding those of an account.
     """
 
     targets_at_once: int = 32
@@ -67,6 +68,14 @@ class _Open:
     registry: Registry
     governor: Governor
     memory: Memory
+
+
+@contextmanager
+def _within(seconds: float) -> Generator[None]:
+    with anyio.CancelScope(deadline=anyio.current_time() + seconds) as time:
+        yield
+    if time.cancelled_caught:
+        raise Transient("TargetTimeout", f"not done within {seconds:g} s")
 
 
 class Crawl:
@@ -136,7 +145,8 @@ class Crawl:
         targets: list[Target] = []
 
         async def find_targets(_: Chain) -> Outcome:
-            regions.update(await self._registries.regions(account))
+            with _within(self._limits.target_seconds):
+                regions.update(await self._registries.regions(account))
             targets.extend(self._wanted.targets(account, regions))
             self.regions.see((*regions, *(target.region for target in targets)))
             if not (regions or targets):
@@ -191,20 +201,14 @@ class Crawl:
         waiting: deque[str] = deque()
 
         async def names(fetch: Fetch[str], chain: Chain) -> AsyncGenerator[str]:
-            seen: set[str] = set()
-            async with aclosing(pages(fetch, chain)) as found:
-                async for page in found:
-                    new = [name for name in dict.fromkeys(page.items) if name not in seen]
-                    if page.items and not new:
-                        raise ChainBroken("RepeatedPage", f"page {chain.pages} names only repositories named before")
-                    seen.update(new)
+            async with aclosing(each_once(fetch, chain, str)) as found:
+                async for new in found:
                     self.repositories.see(new)
                     # A chain is as long as it is: it shall not begin last, on whatever page its name will be.
                     long = known.long_repositories() if chain.pages == 1 else []
-                    new = [*long, *(name for name in new if name not in known.repositories)]
                     waiting.extend(
                         name
-                        for name in new
+                        for name in (*long, *(name for name in new if name not in known.repositories))
                         if self._wanted.repository(target.account, name) and not self._sink.holds(target, name)
                     )
                     while waiting:
@@ -214,11 +218,9 @@ class Crawl:
             registry = await self._registries.open(target)
             crawl_repository = partial(self._repository, _Open(target, registry, images, learned))
             fetch = self._persistent(registry.repositories(), listing, chain)
-            with anyio.CancelScope(deadline=anyio.current_time() + self._limits.target_seconds) as time:
+            with _within(limits.target_seconds):
                 async with aclosing(names(fetch, chain)) as wanted:
-                    await for_each(crawl_repository, wanted, at_once=2 * self._limits.requests_per_target)
-            if time.cancelled_caught:
-                raise Transient("TargetTimeout", f"not done within {self._limits.target_seconds:g} s")
+                    await for_each(crawl_repository, wanted, at_once=2 * limits.requests_per_target)
             return Outcome.OK if chain.items else Outcome.EMPTY
 
         whole = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from hashlib import blake2b
 from typing import TypeVar
@@ -49,6 +49,27 @@ async def pages(fetch: Fetch[T], chain: Chain, *, empty_pages_cap: int = EMPTY_P
         del page  # not kept while the next one is fetched, here and below: memory is used again while it is warm
         if empty >= empty_pages_cap:
             raise ChainBroken("EmptyPages", f"{empty} empty pages in a row, each with a token for one more")
+
+
+async def each_once(
+    fetch: Fetch[T], chain: Chain, name: Callable[[T], str], *, empty_pages_cap: int = EMPTY_PAGES_CAP
+) -> AsyncGenerator[list[T]]:
+    """Yield of each page of one chain the items that no earlier one has named. Consume under `aclosing`.
+
+    Raises `ChainBroken` as `pages` does, and for a page with items that names nothing new: what there is to name has an
+    end, so a listing that never ends cannot go on for ever either. Keeps all names; not for images.
+    """
+    named: set[str] = set()
+    async with aclosing(pages(fetch, chain, empty_pages_cap=empty_pages_cap)) as listing:
+        async for page in listing:
+            new: dict[str, T] = {}
+            for item in page.items:
+                if (key := name(item)) not in named:
+                    new.setdefault(key, item)
+            if page.items and not new:
+                raise ChainBroken("RepeatedPage", f"page {chain.pages} names nothing that was not named before")
+            named.update(new)
+            yield list(new.values())
 
 
 async def unsent(listing: AsyncGenerator[Page[T]], sent: list[int | None], chain: Chain) -> AsyncGenerator[Page[T]]:

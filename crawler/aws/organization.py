@@ -10,11 +10,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from operator import itemgetter
 from typing import Any
 
 from crawler.aws.api import Documented
 from crawler.errors import ChainBroken
-from crawler.model import Account, Organization, Warn
+from crawler.model import Account, Chain, Organization, Page, Warn
+from crawler.pages import each_once
 
 #: One call of Organizations, made to last: operation, parameters, member that the answer must hold, and its entries.
 Call = Callable[[str, Mapping[str, Any], str, Documented], Awaitable[dict[str, Any]]]
@@ -30,7 +32,8 @@ _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 async def active_accounts(call: Call, organization: Organization, warn: Warn) -> AsyncGenerator[Account, None]:
     """Yield the member pattern, completed with ID and name, for each active account that is not excluded, once.
 
-    An empty page may still name a next one. A token that comes twice raises `ChainBroken`. Consume under `aclosing`.
+    An empty page may still name a next one. A list that never ends raises `ChainBroken`, as in `each_once`; it has no
+    time of its own, for accounts are crawled as they come. Consume under `aclosing`.
     Warns of what was to be excluded and is not there, once all have been listed.
     """
     unmatched = set(organization.exclude)
@@ -53,7 +56,7 @@ async def active_accounts(call: Call, organization: Organization, warn: Warn) ->
 
 async def _listed(call: Call, organization: Organization) -> AsyncGenerator[dict[str, Any], None]:
     if not organization.include_ous:
-        async with aclosing(_pages(call, "ListAccounts", {}, "Accounts", is_account)) as accounts:
+        async with aclosing(_entries(call, "ListAccounts", {}, "Accounts", is_account)) as accounts:
             async for account in accounts:
                 yield account
         return
@@ -65,11 +68,11 @@ async def _listed(call: Call, organization: Organization) -> AsyncGenerator[dict
             continue  # an OU that was named beside one of its ancestors
         seen.add(parent)
         asked = {"ParentId": parent}
-        async with aclosing(_pages(call, "ListAccountsForParent", asked, "Accounts", is_account)) as accounts:
+        async with aclosing(_entries(call, "ListAccountsForParent", asked, "Accounts", is_account)) as accounts:
             async for account in accounts:
                 yield account
         operation, member = "ListOrganizationalUnitsForParent", "OrganizationalUnits"
-        async with aclosing(_pages(call, operation, asked, member, is_unit)) as units:
+        async with aclosing(_entries(call, operation, asked, member, is_unit)) as units:
             waiting += [unit["Id"] async for unit in units]
 
 
@@ -89,19 +92,18 @@ def is_unit(entry: Mapping[str, Any]) -> bool:
     return isinstance(entry.get("Id"), str)
 
 
-async def _pages(
-    call: Call, operation: str, params: Mapping[str, Any], member: str, entries: Documented
+async def _entries(
+    call: Call, operation: str, params: Mapping[str, Any], member: str, documented: Documented
 ) -> AsyncGenerator[dict[str, Any], None]:
-    seen: set[str] = set()
-    asked = {**params, "MaxResults": _PAGE_SIZE}
-    while True:
-        answer = await call(operation, asked, member, entries)
-        for entry in answer[member]:
-            yield entry
-        token = answer.get("NextToken")
-        if not token:
-            return
-        if token in seen:
-            raise ChainBroken("RepeatedToken", f"organizations:{operation} gives the same NextToken twice")
-        seen.add(token)
-        asked = {**asked, "NextToken": token}
+    async def fetch(token: str | None) -> Page[dict[str, Any]]:
+        asked = {**params, "MaxResults": _PAGE_SIZE} | ({"NextToken": token} if token else {})
+        answer = await call(operation, asked, member, documented)
+        return Page(answer[member], answer.get("NextToken") or None)
+
+    try:
+        async with aclosing(each_once(fetch, Chain(), itemgetter("Id"))) as found:
+            async for entries in found:
+                for entry in entries:
+                    yield entry
+    except ChainBroken as broken:
+        raise ChainBroken(broken.code, f"organizations:{operation}: {broken.message}") from broken

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from fnmatch import fnmatchcase
 from functools import cache, partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,7 +15,9 @@ from botocore.loaders import create_loader
 from crawler.aws.keys import Source, with_keys
 from crawler.aws.session import is_glob
 from crawler.aws.signing import Keys
-from crawler.errors import ChainBroken, CrawlError, Fatal, KeysExpired, KeysUnknown, Transient
+from crawler.errors import CrawlError, Fatal, KeysExpired, KeysUnknown, Transient
+from crawler.model import Chain, Page
+from crawler.pages import each_once
 from crawler.retry import RetryPolicy, persist
 
 if TYPE_CHECKING:
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("crawler.aws")
 
 _ENABLED = ("ENABLED", "ENABLED_BY_DEFAULT")
+
+#: Empty pages in a row that are followed. All regions that there are fit on one, and five a second is all AWS allows.
+_EMPTY_PAGES_CAP = 10
 
 
 def is_described(region: Mapping[str, Any]) -> bool:
@@ -107,20 +114,19 @@ class Regions:
         return dict.fromkeys(await self._sessions.available("ecr", partition), False)
 
     async def _list_regions(self, account: Account, source: Source) -> tuple[str, ...]:
-        asked: dict[str, Any] = {"MaxResults": 50, "RegionOptStatusContains": list(_ENABLED)}
+        asked = {"MaxResults": 50, "RegionOptStatusContains": list(_ENABLED)}
+
+        async def fetch(token: str | None) -> Page[dict[str, str]]:
+            params = asked | ({"NextToken": token} if token else {})
+            answer = await self._call(account, source, "account", "ListRegions", params, entries=is_listed)
+            return Page(answer["Regions"], answer.get("NextToken") or None)
+
         found: list[str] = []
-        seen: set[str] = set()
-        while True:
-            answer = await self._call(account, source, "account", "ListRegions", asked, entries=is_listed)
+        listing = each_once(fetch, Chain(), itemgetter("RegionName"), empty_pages_cap=_EMPTY_PAGES_CAP)
+        async with aclosing(listing) as new:
             # Asked for by status already; looked at again because not every server filters.
-            found += [region["RegionName"] for region in answer["Regions"] if region["RegionOptStatus"] in _ENABLED]
-            token = answer.get("NextToken")
-            if not token:
-                break
-            if token in seen:
-                raise ChainBroken("RepeatedToken", "account:ListRegions gives the same NextToken twice")
-            seen.add(token)
-            asked = {**asked, "NextToken": token}
+            async for regions in new:
+                found += [region["RegionName"] for region in regions if region["RegionOptStatus"] in _ENABLED]
         if not found:  # there are regions that nobody can disable
             raise Transient("MalformedResponse", "account:ListRegions names no region that is enabled")
         return tuple(sorted(found))

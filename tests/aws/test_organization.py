@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import pytest
+from anyio.lowlevel import checkpoint
 
 from crawler.accounts import load
+from crawler.aws.api import Documented
+from crawler.aws.organization import active_accounts
 from crawler.errors import ChainBroken, Denied, Transient
 from crawler.model import Account, Identity, Organization
 from tests.aws.fakes import registries_at, target
@@ -97,9 +101,47 @@ async def test_only_a_state_that_is_known_to_be_none_leaves_an_account_out(
     assert await members(lambda _: listed, monkeypatch) == ["team-1"] * crawled
 
 
-async def test_a_repeated_token_breaks_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ChainBroken):
-        await members(lambda _: answer({"Accounts": [entry(1)], "NextToken": "a"}), monkeypatch)
+UNITS = replace(ALL, include_ous=("ou-root-aaaaaaaa",))
+
+
+@pytest.mark.parametrize(
+    ("operation", "organization"),
+    [("ListAccounts", ALL), ("ListAccountsForParent", UNITS), ("ListOrganizationalUnitsForParent", UNITS)],
+)
+@pytest.mark.parametrize(
+    ("code", "tokens", "numbers", "pages"),
+    [
+        ("RepeatedToken", "aa", [1, 2], 2),
+        ("RepeatedToken", "abab", [1, 2, 3, 4], 3),
+        ("RepeatedPage", "abc", [1, 2, 1], 3),
+        ("EmptyPages", [*map(str, range(1000))], [], 100),
+    ],
+)
+async def test_a_list_without_end_is_stopped(  # noqa: PLR0917 - what each of twelve is
+    operation: str,
+    organization: Organization,
+    code: str,
+    tokens: Iterable[str],
+    numbers: list[int],
+    pages: int,
+) -> None:
+    following, named, asked = iter(tokens), iter(numbers), 0
+
+    async def call(called: str, _params: Mapping[str, Any], member: str, _entries: Documented) -> dict[str, Any]:
+        nonlocal asked
+        await checkpoint()
+        if called != operation:
+            return {member: []}
+        asked += 1
+        return {member: [entry(number) for number in islice(named, 1)], "NextToken": next(following)}
+
+    async def listed() -> list[Account]:
+        async with aclosing(active_accounts(call, organization, lambda _message, _where: None)) as found:
+            return [account async for account in found]
+
+    with pytest.raises(ChainBroken, match=f"^{code}: organizations:{operation}: ") as caught:
+        await listed()
+    assert (caught.value.code, asked) == (code, pages)
 
 
 async def test_throttling_is_retried_and_denial_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 from structlog.testing import capture_logs
@@ -83,6 +85,33 @@ async def test_ec2_is_asked_next(reply: bytes, monkeypatch: pytest.MonkeyPatch) 
     with capture_logs() as logs:
         assert await regions(handler, ("all",), monkeypatch) == sorted(ENABLED)
     assert [log for log in logs if log["log_level"] == "warning"] == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "names", "pages"),
+    [
+        ("aa", ["eu-west-1", "eu-west-2"], 2),
+        ("abab", ["eu-west-1", "eu-west-2", "eu-west-3"], 3),
+        ("abc", ["eu-west-1", "eu-west-2", "eu-west-1"], 3),
+        ([*map(str, range(1000))], [], 10),
+    ],
+    ids=["the same token", "a cycle", "the same page", "nothing"],
+)
+async def test_a_list_without_end_is_no_answer(
+    tokens: Iterable[str], names: list[str], pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following, named, asked = iter(tokens), iter(names), 0
+
+    def handler(request: Request) -> Reply:
+        nonlocal asked
+        if request.operation == "DescribeRegions":
+            return DESCRIBED
+        asked += 1
+        listed = [{"RegionName": name, "RegionOptStatus": "ENABLED"} for name in islice(named, 1)]
+        return answer({"Regions": listed, "NextToken": next(following)})
+
+    assert await regions(handler, ("all",), monkeypatch) == sorted(ENABLED)
+    assert asked == pages
 
 
 async def test_a_partition_without_account_service_asks_ec2_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,15 @@ def test_regions_that_may_not_be_listed_are_one_line_of_the_account() -> None:
     assert crawled.line(ID)["message"] == DENIED.message
 
 
+def test_regions_that_are_not_told_in_time_are_one_line_of_the_account() -> None:
+    world = World({(ID, "east"): small_tree("a"), (B.account_id, "east"): small_tree("b")})
+    world.will(("regions", ID), HANG)
+    crawled = Rehearsal(world, limits=Limits(target_seconds=100.0)).of(A, B)
+    line = crawled.line(ID)
+    assert (line["outcome"], line["code"], line["seconds"]) == ("FAILED", "TargetTimeout", 100.0)
+    assert crawled.outcomes()[B.account_id, "east", "b"] == "OK"
+
+
 def test_an_account_without_a_region_is_one_line_too() -> None:
     crawled = Rehearsal(World({})).of(replace(A, regions=("all",)))
     assert crawled.outcomes() == {(ID, None, None): "REGION_DISABLED"}

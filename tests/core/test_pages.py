@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crawler.errors import ChainBroken
 from crawler.model import Chain, Fetch, Page
-from crawler.pages import EMPTY_PAGES_CAP, pages, token_hash, unsent
+from crawler.pages import EMPTY_PAGES_CAP, each_once, pages, token_hash, unsent
 from tests.fakes import run
 
 Answer = Callable[[int], Page[str]]
@@ -208,3 +208,26 @@ def test_the_listing_is_closed_with_what_reads_it() -> None:
         assert closed == [True]
 
     run(main)
+
+
+def once(*all_pages: Page[str], got: list[list[str]]) -> None:
+    async def main() -> None:
+        async with aclosing(each_once(listed(*all_pages), Chain(), str.lower)) as listing:
+            async for items in listing:
+                got.append(items)  # noqa: PERF401 (as above)
+
+    run(main)
+
+
+def test_what_a_page_repeats_of_others_is_passed_over() -> None:
+    got: list[list[str]] = []
+    once(Page(["a", "b", "A"], "t1"), Page([], "t2"), Page(["B", "c"], None), got=got)
+    assert got == [["a", "b"], [], ["c"]]
+
+
+def test_a_page_with_nothing_new_is_the_end_of_a_list_of_names() -> None:
+    got: list[list[str]] = []
+    with pytest.raises(ChainBroken) as caught:
+        once(Page(["a"], "t1"), Page(["b"], "t2"), Page(["B", "a"], "t3"), got=got)
+    assert str(caught.value) == "RepeatedPage: page 3 names nothing that was not named before"
+    assert got == [["a"], ["b"]]
