@@ -15,10 +15,12 @@ from crawler import logs
 from crawler.descriptors import raise_descriptors
 from crawler.engines.channel import Channel, Gone
 from crawler.engines.processes import Halt, Pulse
-from crawler.errors import UsageError
+from crawler.errors import Fatal, UsageError
+from crawler.model import Chain
 from crawler.shard import Shard
 from crawler.shard_crawl import Assignment, Workplace, told_as, workplace
 from crawler.standard_error import unblocked
+from crawler.timeline import Spread
 
 #: Seconds between two words on how far the shards have come.
 _PULSE = 0.5
@@ -45,28 +47,43 @@ async def _serve(descriptor: int) -> int:
     except Gone:
         return 0
     logs.configure(*assignment.log)
+    shards = _Shards(channel)
+    failure: Fatal | None = None
+    async with anyio.create_task_group() as words:
+        # From now on: a store may take minutes to answer, and whoever says nothing is held for hung.
+        words.start_soon(shards.tell)
+        failure = await _work(assignment, shards)
+        words.cancel_scope.cancel()
+    if failure:
+        await channel.send(failure)
+    return 0
+
+
+async def _work(assignment: Assignment, shards: _Shards) -> Fatal | None:
+    """Crawl until there is nobody to do so for, or until what no shard survives, which is returned."""
     try:
         async with workplace(assignment) as place, anyio.create_task_group() as group:
-            await _Shards(channel, place).run(group)
+            await shards.run(place, group)
             group.cancel_scope.cancel()
     except (Exception, BaseExceptionGroup) as error:
         failure = told_as(error)
         if failure is None:
             raise
-        await channel.send(failure)
-    return 0
+        return failure
+    return None
 
 
 class _Shards:
-    """Those that this process has, by number, each with what cancels its work."""
+    """Those that this process has, by number, each with what cancels its work; `run` has them crawled."""
 
-    def __init__(self, channel: Channel, place: Workplace) -> None:
+    _place: Workplace | None = None
+
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._place = place
         self._work: dict[int, anyio.CancelScope] = {}
 
-    async def run(self, group: TaskGroup) -> None:
-        group.start_soon(self._tell)
+    async def run(self, place: Workplace, group: TaskGroup) -> None:
+        self._place = place
         while True:
             try:
                 message, _ = await self._channel.receive()
@@ -74,7 +91,7 @@ class _Shards:
                 break
             match message:
                 case Shard():
-                    group.start_soon(self._crawl, message)
+                    group.start_soon(self._crawl, place, message)
                 case Halt() if message.number in self._work:
                     self._work[message.number].cancel()
                 case _:  # has ended meanwhile
@@ -83,9 +100,9 @@ class _Shards:
             # Whoever wanted them is no more. Nothing of them counts, and threads may take minutes to end.
             os._exit(1)
 
-    async def _crawl(self, shard: Shard) -> None:
+    async def _crawl(self, place: Workplace, shard: Shard) -> None:
         work = self._work[shard.number] = anyio.CancelScope()
-        report = await self._place.crawl_shard(shard, work)
+        report = await place.crawl_shard(shard, work)
         del self._work[shard.number]
         rows, report.rows = report.rows, None
         try:
@@ -99,9 +116,11 @@ class _Shards:
                 rows.close()
 
     def _pulse(self) -> Pulse:
+        if self._place is None:
+            return Pulse(Chain(), Spread())
         return Pulse(self._place.under_way(), self._place.paces.spread())
 
-    async def _tell(self) -> None:
+    async def tell(self) -> None:
         while True:
             await anyio.sleep(_PULSE)
             try:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import socket
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from signal import Signals
 
 import anyio
 from anyio.abc import Process
 
-from crawler.engines import Lost
+from crawler.engines import Lost, child
 from crawler.engines.channel import Channel, Gone
 from crawler.errors import Fatal
 from crawler.model import Chain
@@ -31,8 +27,9 @@ FAREWELL = 2.0
 #: neighbours would be given up with it.
 ALONE = 2
 
-#: What keeps an interpreter to itself, and how it is told so.
-_ISOLATION = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s"}
+#: Seconds without a word of a worker, which has one twice a second, before it is held for hung. Longer than anything
+#: keeps its event loop: a page, a row group, a machine that is out of memory and swaps.
+SILENCE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +56,18 @@ class _Handed:
 
 
 class _Worker:
-    """One process, and the shards that it has; `only` is the one that it is kept for, if there is one."""
+    """One process, and the shards that it has; `only` is the one that it is kept for, if there is one.
 
-    def __init__(self, name: str, channel: Channel) -> None:
-        self.name = name
+    `silent` are the seconds since its last word.
+    """
+
+    def __init__(self, name: str, process: Process, channel: Channel) -> None:
+        self.name = f"{name} (process {process.pid})"
+        self.process = process
         self.channel = channel
         self.handed: dict[int, _Handed] = {}
         self.only: int | None = None
+        self.silent = 0
 
     async def listen(self, pulse: Callable[[str, Pulse | None], None]) -> None:
         """Take what it reports, until it is no more."""
@@ -74,6 +76,7 @@ class _Worker:
                 message, file = await self.channel.receive()
             except Gone:
                 return
+            self.silent = 0
             match message:
                 case Report():
                     message.rows = file
@@ -85,6 +88,11 @@ class _Worker:
                 case _:  # `Fatal`: the one error that a worker sends
                     raise message
 
+    async def dismiss(self) -> None:
+        """Have no more to do with it, whether it can be killed or not."""
+        child.kill(self.process)
+        await self.channel.aclose()
+
     def abandon(self) -> None:
         for handed in self.handed.values():
             handed.ended.set()
@@ -95,9 +103,9 @@ class Processes:
     """See `Crew`. Each of `workers` gets `assignment` first, and has up to `each` shards at a time.
 
     A process that is killed is replaced, and its shards are `Lost`; one that has lost `ALONE` gets a process to itself.
-    One that ends in any other way has a bug, or lacks what it needs: that is `Fatal` to whoever has a shard crawled,
-    and standard error has its words. `pulse` is told how far each has come. At the end they have `farewell` seconds to
-    end by themselves.
+    One that says nothing for `silence` seconds is killed. One that ends in any other way has a bug, or lacks what it
+    needs: that is `Fatal` to whoever has a shard crawled, and standard error has its words. `pulse` is told how far
+    each has come. At the end they have `farewell` seconds to end by themselves.
     """
 
     def __init__(
@@ -108,6 +116,7 @@ class Processes:
         each: int,
         pulse: Callable[[str, Pulse | None], None],
         farewell: float = FAREWELL,
+        silence: int = SILENCE,
     ) -> None:
         self.workers = workers
         self.at_once = workers * each
@@ -115,6 +124,7 @@ class Processes:
         self._assignment = assignment
         self._pulse = pulse
         self._farewell = farewell
+        self._silence = silence
         self._hired: list[_Worker] = []
         self._changed = anyio.Event()
         self._where: dict[int, tuple[_Worker, _Handed]] = {}
@@ -128,6 +138,7 @@ class Processes:
         async with anyio.create_task_group() as group:
             for number in range(1, self.workers + 1):
                 group.start_soon(self._at_work, str(number))
+            group.start_soon(self._watch)
             try:
                 yield self
             except Exception as error:  # noqa: BLE001  (raised again below, bare)
@@ -204,68 +215,37 @@ class Processes:
     async def _employ(self, name: str) -> None:
         """Have one process at work, and another one once it was killed."""
         while True:
-            ours, theirs = socket.socketpair()
-            try:
-                with theirs:
-                    process = await _started(theirs)
-            except BaseException:  # cancelled, too: a channel, which would close it, is only made of what has started
-                ours.close()
-                raise
-            worker = _Worker(f"{name} (process {process.pid})", await Channel.open(ours))
+            worker = _Worker(name, *await child.start(name))
             try:
                 await self._serve(worker)
             finally:
                 with anyio.CancelScope(shield=True):
-                    await _ended(worker.channel, process, self._farewell)
+                    await worker.channel.aclose()
+                    await child.end(worker.process, self._farewell)
                 self._pulse(worker.name, None)
                 worker.abandon()
-            if process.returncode is None or process.returncode >= 0:
-                raise Fatal("WorkerEnded", f"worker {worker.name} ended by itself, with exit code {process.returncode}")
-            logger.warning("worker %s was killed by %s", worker.name, _signal(-process.returncode))
+            if (fate := child.killed_by(worker.process)) is None:
+                code = worker.process.returncode
+                raise Fatal("WorkerEnded", f"worker {worker.name} ended by itself, with exit code {code}")
+            logger.warning("worker %s was killed by %s", worker.name, fate)
 
     async def _serve(self, worker: _Worker) -> None:
-        try:
-            await worker.channel.send(self._assignment)
-        except Gone:
-            return
         self._hired.append(worker)
         self._change()
         try:
+            await worker.channel.send(self._assignment)
             await worker.listen(self._pulse)
+        except Gone:
+            pass
         finally:
             self._hired.remove(worker)
 
-
-def _signal(number: int) -> str:
-    try:
-        return Signals(number).name
-    except ValueError:  # the real-time ones between the first and the last have no name
-        return f"signal {number}"
-
-
-def _command(descriptor: int) -> list[str]:
-    """This program, from where we have it: `-m` would give our keys to a folder of its name in the current one."""
-    program = f"import sys; sys.path[:] = {sys.path!r}; from crawler.__main__ import main; main()"
-    isolation = [option for name, option in _ISOLATION.items() if getattr(sys.flags, name)]
-    return [sys.executable, "-P", *isolation, "-c", program, "worker", str(descriptor)]
-
-
-async def _started(end: socket.socket) -> Process:
-    """A worker, which talks through this end of a pair. Not in our session: Ctrl-C is for us, and we tell it."""
-    return await anyio.open_process(
-        _command(end.fileno()),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,  # a reader of ours learns that we have ended, whoever else is still there
-        stderr=None,
-        pass_fds=[end.fileno()],
-        start_new_session=True,
-    )
-
-
-async def _ended(channel: Channel, process: Process, seconds: float) -> None:
-    await channel.aclose()
-    with anyio.move_on_after(seconds):
-        await process.wait()
-        return
-    process.kill()
-    await process.wait()
+    async def _watch(self) -> None:
+        """Dismiss whoever is silent. Seconds of our own are counted: a machine that slept has passed none of them."""
+        while True:
+            await anyio.sleep(1)
+            for worker in tuple(self._hired):
+                worker.silent += 1
+                if worker.silent > self._silence:
+                    logger.warning("worker %s has said nothing for %d s", worker.name, self._silence)
+                    await worker.dismiss()

@@ -2,168 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import cast
-
 import anyio
 import pytest
-from anyio.abc import Process, TaskGroup
-from anyio.lowlevel import checkpoint
+from trio.testing import MockClock
 
-from crawler.engines import Lost, processes
-from crawler.engines.channel import Channel, Gone
-from crawler.engines.processes import ALONE, Processes
+from crawler.engines.processes import ALONE, SILENCE
 from crawler.errors import Fatal
-from crawler.ledger import Totals
-from crawler.model import Account
-from crawler.shard import Report, Shard
-
-
-@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (40, "signal 40")])
-def test_a_worker_killed_by_whatever_signal_is_replaced(
-    number: int, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Most real-time signals have no name in `signal.Signals`: the crawl ended with a traceback of a ValueError."""
-
-    async def main() -> None:
-        replaced = anyio.Event()
-        commands = iter([["sh", "-c", f"kill -{number} $$"], ["cat"]])
-
-        async def started(end: socket.socket) -> Process:
-            command = next(commands)
-            if command == ["cat"]:
-                replaced.set()
-            return await anyio.open_process(command, stdin=end, stdout=subprocess.DEVNULL)
-
-        monkeypatch.setattr(processes, "_started", started)
-        crew = Processes("assignment", workers=1, each=1, pulse=lambda *_: None)
-        with anyio.fail_after(20):
-            async with crew.running():
-                await replaced.wait()
-
-    anyio.run(main)
-    assert [record.getMessage().partition(" was ")[2] for record in caplog.records] == [f"killed by {name}"]
-
-
-def test_a_worker_is_this_program_whatever_lies_in_the_current_folder(tmp_path: Path) -> None:
-    """`python -m crawler` there would run what is called so, with the keys of the run."""
-    (tmp_path / "crawler").mkdir()
-    for name in ("__init__", "__main__"):
-        (tmp_path / "crawler" / f"{name}.py").write_text("raise SystemExit('planted')")
-    reader, writer = os.pipe()
-    try:
-        said = subprocess.run(
-            processes._command(reader), cwd=tmp_path, pass_fds=[reader], capture_output=True, text=True, check=False
-        )
-    finally:
-        os.close(reader)
-        os.close(writer)
-    assert "crawler worker is what --workers starts" in said.stderr
-
-
-class Hand:
-    """A worker that is no process: it keeps what it is given until the test says how that ends."""
-
-    def __init__(self, pid: int, channel: Channel) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        self.has: list[int] = []
-        self._channel = channel
-        self._ended = anyio.Event()
-
-    async def work(self) -> None:
-        try:
-            await self._channel.receive()
-            while True:
-                message, _ = await self._channel.receive()
-                if isinstance(message, Shard):
-                    self.has.append(message.number)
-        except Gone:
-            await self.end(0)
-
-    async def send(self, message: object) -> None:
-        await self._channel.send(message)
-
-    async def report(self, number: int) -> None:
-        self.has.remove(number)
-        await self.send(Report(number, b"", b"", Totals()))
-
-    async def end(self, code: int) -> None:
-        if self.returncode is None:
-            self.returncode = code
-            await self._channel.aclose()
-            self._ended.set()
-
-    async def wait(self) -> int:
-        await self._ended.wait()
-        return cast("int", self.returncode)
-
-
-class Office:
-    """A crew of hands, and what came of the shards that it was asked for. Nobody comes in unless it is `opened`."""
-
-    _at_work: TaskGroup
-    _asked: TaskGroup
-
-    def __init__(self, workers: int, each: int) -> None:
-        self.crew = Processes("assignment", workers=workers, each=each, pulse=lambda *_: None)
-        self.hands: list[Hand] = []
-        self.opened = anyio.Event()
-        self.opened.set()
-        self.done: list[int] = []
-        self.failed: list[Exception] = []
-
-    async def _started(self, end: socket.socket) -> Hand:
-        await self.opened.wait()
-        hand = Hand(len(self.hands) + 1, await Channel.open(end.dup()))
-        self.hands.append(hand)
-        self._at_work.start_soon(hand.work)
-        return hand
-
-    async def crawl(self, number: int) -> None:
-        """As a dispatch does: again where it was lost."""
-        while True:
-            try:
-                await self.crew.crawl(Shard(number, (Account(f"{number:012}"),)))
-            except Lost:
-                continue
-            except Fatal as failure:
-                self.failed.append(failure)
-                return
-            self.done.append(number)
-            return
-
-    def ask(self, *numbers: int) -> None:
-        for number in numbers:
-            self._asked.start_soon(self.crawl, number)
-
-    def has(self) -> list[list[int]]:
-        """What each that is at work has."""
-        return [hand.has for hand in self.hands if hand.returncode is None]
-
-    def open(self, monkeypatch: pytest.MonkeyPatch, body: Callable[[], Awaitable[None]]) -> None:
-        monkeypatch.setattr(processes, "_started", self._started)
-
-        async def main() -> None:
-            with anyio.fail_after(20):
-                async with (
-                    anyio.create_task_group() as self._at_work,
-                    self.crew.running(),
-                    anyio.create_task_group() as self._asked,
-                ):
-                    await self.until(lambda: len(self.hands) == self.crew.workers)
-                    await body()
-                    self._asked.cancel_scope.cancel()
-
-        anyio.run(main)
-
-    async def until(self, so: Callable[[], bool]) -> None:
-        while not so():
-            await checkpoint()
+from tests.core.hands import Office
 
 
 def test_what_a_killed_worker_had_waits_for_whoever_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,3 +87,37 @@ def test_a_worker_that_ends_by_itself_is_a_failure(monkeypatch: pytest.MonkeyPat
         assert str(office.failed[0]) == "WorkerEnded: worker 1 (process 1) ended by itself, with exit code 2"
 
     office.open(monkeypatch, body)
+
+
+def test_a_worker_that_says_nothing_is_held_for_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run waited for it for ever. What it had is another's; those that talk are left alone."""
+    office = Office(workers=2, each=1)
+
+    async def body() -> None:
+        started = anyio.current_time()
+        silent, other = office.hands
+        office._at_work.start_soon(other.talk)
+        office.ask(1, 2)
+        await anyio.sleep(SILENCE - 1)
+        assert silent.returncode is None
+        await anyio.sleep(3)
+        assert (silent.returncode, other.returncode) == (-9, None)
+        assert office.has() == [other.has, silent.has], "what it had, the one in its place has"
+        assert anyio.current_time() - started < SILENCE + 3
+
+    office.open(monkeypatch, body, MockClock(autojump_threshold=0))
+
+
+def test_a_machine_that_slept_has_no_worker_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = MockClock(autojump_threshold=0)
+    office = Office(workers=2, each=1)
+
+    async def body() -> None:
+        for hand in office.hands:
+            office._at_work.start_soon(hand.talk)
+        for _ in range(2 * SILENCE):
+            clock.jump(1800)
+            await anyio.wait_all_tasks_blocked()
+        assert [hand.returncode for hand in office.hands] == [None, None]
+
+    office.open(monkeypatch, body, clock)

@@ -227,6 +227,27 @@ def test_a_place_that_cannot_be_used_from_here_is_told(world: World, monkeypatch
     assert served(driver) == [0]
 
 
+def test_it_says_something_while_the_store_does_not_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever says nothing is held for hung."""
+    opened = anyio.Event()
+
+    @asynccontextmanager
+    async def workplace(assignment: Assignment) -> AsyncGenerator[Workplace]:
+        await opened.wait()
+        yield Workplace(assignment, world, None)
+
+    monkeypatch.setattr(worker, "workplace", workplace)
+    monkeypatch.setattr(worker, "_PULSE", 0.0)
+
+    async def driver(channel: Channel) -> None:
+        await channel.send(ASSIGNMENT)
+        for _ in range(2):
+            assert isinstance((await channel.receive())[0], Pulse)
+        opened.set()
+
+    assert served(driver) == [0]
+
+
 def test_a_bug_is_no_failure_of_the_run_but_its_own(world: World) -> None:
     world.always(("repositories", A.account_id, "east", 0), ZeroDivisionError("a bug"))
 
