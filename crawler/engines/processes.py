@@ -24,8 +24,10 @@ logger = logging.getLogger(__name__)
 FAREWELL = 2.0
 
 #: Workers that a shard may lose in company. From then on it has one to itself: it may be what ends them, and its
-#: neighbours would be given up with it.
-ALONE = 2
+#: neighbours would be given up with it. That costs as many rounds as there are such shards, so they are to be few: ten
+#: workers killed for other reasons, with two at work, strike hardly one that often. And it is less than a shard may
+#: lose in all: those that it is given up for, it has lost alone.
+ALONE = 10
 
 #: Seconds without a word of a worker, which has one twice a second, before it is held for hung. Longer than anything
 #: keeps its event loop: a page, a row group, a machine that is out of memory and swaps.

@@ -121,3 +121,22 @@ def test_a_machine_that_slept_has_no_worker_that_hangs(monkeypatch: pytest.Monke
         assert [hand.returncode for hand in office.hands] == [None, None]
 
     office.open(monkeypatch, body, clock)
+
+
+def test_workers_that_are_killed_cost_what_they_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten of them most shards had a worker to themselves, one after the other: four times the time."""
+    office = Office(workers=2, each=8)
+
+    async def body() -> None:
+        office.ask(*range(16))
+        await anyio.wait_all_tasks_blocked()
+        for number in range(10):
+            await office.hands[-1 - number % 2].end(-9)
+            await anyio.wait_all_tasks_blocked()
+            assert sorted(map(len, office.has())) == [8, 8]
+        for hand in office.hands:
+            office._at_work.start_soon(hand.take_a_second_for_each)
+        await anyio.sleep(3)
+        assert len(office.done) == 16
+
+    office.open(monkeypatch, body, MockClock(autojump_threshold=0))
