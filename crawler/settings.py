@@ -22,6 +22,11 @@ from crawler.wanted import Filter
 #: What was meant as a URL: as a path it would be a folder of this name, here, that nobody looks for.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
+#: Shares of one run: as many as an array job of AWS Batch can have.
+MOST_SHARES = 10_000
+
+_SHARE = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -175,13 +180,19 @@ class Settings:
 
     @property
     def share(self) -> tuple[int, int] | None:
-        """Which of how many shares of the accounts is crawled, None for all of them. Raises `UsageError`."""
+        """Which of how many shares of the accounts is crawled, None for all of them. Raises `UsageError`.
+
+        How many there can be is what https://docs.aws.amazon.com/batch/latest/userguide/array_jobs.html has.
+        """
         if self.shard is None:
             return None
-        number, slash, shares = self.shard.partition("/")
-        if not (slash and number.isdecimal() and shares.isdecimal() and 1 <= int(number) <= int(shares)):
-            raise UsageError(f"shard {self.shard}: write I/N, as in 3/8, from 1/N to N/N")
-        return int(number), int(shares)
+        if share := _SHARE.fullmatch(self.shard):
+            number, shares = map(int, share.groups())
+            if 1 <= number <= shares <= MOST_SHARES:
+                return number, shares
+        raise UsageError(
+            f"shard {self.shard}: write I/N, as in 3/8, from 1/N to N/N; N is {MOST_SHARES:,} at most, as for AWS Batch"
+        )
 
     def _one_way_to_crawl(self) -> None:
         """Refuse options for several processes that do not go together. Raises `UsageError`."""

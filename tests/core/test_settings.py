@@ -27,6 +27,10 @@ STORE = {"output": "s3://bucket/", "run_id": "r"}
         ({"shard": "one", **STORE}, "shard one"),
         ({"shard": "1/", **STORE}, "shard 1/"),
         ({"shard": "-1/4", **STORE}, "shard -1/4"),
+        ({"shard": "1/10001", **STORE}, "shard 1/10001: write I/N, as in 3/8, from 1/N to N/N; N is 10,000 at most"),
+        ({"shard": "1/99999999999", **STORE}, "shard 1/99999999999"),  # a MemoryError
+        ({"shard": f"1/{'9' * 5000}", **STORE}, "shard 1/999"),  # more digits than Python takes for a number
+        ({"shard": "٣/٨", **STORE}, "shard ٣/٨"),
         ({"shard": "1/4", "output": "s3://bucket/"}, "shard I/N needs --run-id and --output"),
         ({"shard": "1/4"}, "shard I/N needs --run-id and --output"),
     ],
