@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,6 +13,7 @@ from crawler import log_context
 from crawler.crawl import Crawl
 from crawler.cutting import SHARES, Shares, pieces_of, size_of
 from crawler.destination import Destination
+from crawler.doubts import Doubts
 from crawler.engines import Crew, Engine
 from crawler.engines.dispatch import Dispatch
 from crawler.engines.processes import FAREWELL, Processes, Pulse
@@ -68,8 +70,8 @@ async def engine_of(
             hints,
             take=take,
             held=destination.held,
-            registries=log_context.watch(registries),
-            policy=settings.policy(),
+            registries=(named := log_context.watch(registries)),
+            ask=partial(Doubts.ask, registries=named, policy=settings.policy()),
             wanted=settings.filter(),
         ).running() as dispatch,
     ):

@@ -21,7 +21,6 @@ from crawler.hints import Hints
 from crawler.ledger import Ledger, line, parse
 from crawler.model import INTERRUPTED, Account, Organization, Outcome, Result, Target, Unit
 from crawler.registry import Registries
-from crawler.retry import RetryPolicy
 from crawler.shard import Held, Report, Shard
 from crawler.wanted import Filter, Unmatched
 
@@ -42,9 +41,9 @@ class Dispatch:
     """See `Engine`. Its ledger and hints are those of the run: they learn of a shard once all of it was taken.
 
     `take` lets the rows of a report count. `held` tells what of an account an earlier attempt has committed.
-    `registries` are asked for the members of an organization; of accounts that are to be cut, for the regions, and
-    whether keys that not all regions know are still known: by our own keys, where workers may have others. Use under
-    `running()`.
+    `registries` are asked for the members of an organization and, of accounts that are to be cut, for the regions. `ask`
+    finds out whether keys that not all regions know are still known: both by our own keys, where workers may have
+    others. Use under `running()`.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Dispatch:
         take: Callable[[Report], Awaitable[None]],
         held: Callable[[Account], Iterable[Held]],
         registries: Registries,
-        policy: RetryPolicy,
+        ask: Callable[[Doubts], Awaitable[None]],
         wanted: Filter,
     ) -> None:
         self._crew = crew
@@ -65,7 +64,7 @@ class Dispatch:
         self._take = take
         self._held = held
         self._registries = registries
-        self._policy = policy
+        self._ask = ask
         self._wanted = wanted
         self._numbers = count(1)
         self._stopped: float | None = None
@@ -128,7 +127,7 @@ class Dispatch:
         await self._shards(pieces or [self._shard(group.accounts)])
         if pieces:
             doubts = self._doubts[group.accounts[0].account_id]
-            await doubts.ask(self._registries, self._policy)
+            await self._ask(doubts)
             await self._count(doubts.settled())
             self._ledger.totals.accounts += 1
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from crawler.cutting import MOST, SHARES, cut, cut_listed, size_of
+from crawler.doubts import Doubts
 from crawler.engines import Lost
 from crawler.engines.dispatch import LOSSES, Dispatch
 from crawler.errors import Denied, Fatal
@@ -73,7 +75,7 @@ class Run:
             take=self._take,
             held=lambda _: (),
             registries=world,
-            policy=(settings or Settings(accounts="")).policy(),
+            ask=partial(Doubts.ask, registries=world, policy=(settings or Settings(accounts="")).policy()),
             wanted=(settings or Settings(accounts="")).filter(),
         )
 
