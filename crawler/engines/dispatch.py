@@ -41,8 +41,8 @@ class Dispatch:
     """See `Engine`. Its ledger and hints are those of the run: they learn of a shard once all of it was taken.
 
     `take` lets the rows of a report count. `held` tells what of an account an earlier attempt has committed.
-    `registries` are asked for the members of an organization and, of accounts that are to be cut, for the regions. `ask`
-    finds out whether keys that not all regions know are still known: both by our own keys, where workers may have
+    `registries` are asked for the members of an organization and, of accounts that are to be cut, for the regions.
+    `ask` finds out whether keys that not all regions know are still known. Both by our own keys, where workers may have
     others. Use under `running()`.
     """
 
