@@ -25,6 +25,11 @@ class _StandardError(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
+def _told(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Without what libraries note in each line for themselves, as Ray does."""
+    return {name: value for name, value in event.items() if not name.startswith("_")}
+
+
 def configure(log_format: LogFormat, verbosity: int) -> None:
     """Send the log to standard error: warnings, with `verbosity` 1 also what happens, with 2 every detail of ours."""
     renderer: structlog.typing.Processor = (
@@ -44,7 +49,7 @@ def configure(log_format: LogFormat, verbosity: int) -> None:
     handler.setFormatter(
         wrapper(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *facts],
-            processors=[wrapper.remove_processors_meta, renderer],
+            processors=[wrapper.remove_processors_meta, _told, renderer],
         )
     )
     # structlog's own default prints to standard output, which belongs to the rows.

@@ -234,6 +234,14 @@ def test_the_log_says_as_much_as_asked_and_never_a_secret(
     assert "\x1b" not in written.err
 
 
+def test_what_a_library_notes_in_each_line_is_not_shown(log: pytest.CaptureFixture[str]) -> None:
+    """Ray does: a time of its own, under a name that is not for others."""
+    configure("json", 0)
+    logging.getLogger("crawler.job").warning("look", extra={"account": "1" * 12, "_noted_by_a_library": 7})
+    (line,) = log.readouterr().err.splitlines()
+    assert set(json.loads(line)) == {"event", "level", "logger", "timestamp", "account"}
+
+
 def test_json_lines_parse_and_have_the_same_fields(log: pytest.CaptureFixture[str]) -> None:
     configure("json", 2)
     speak()
