@@ -13,7 +13,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from crawler.cutting import MOST, SHARES, cut, cut_listed, size_of
+from crawler.cutting import MOST, SHARES, cut, cut_listed, pieces_of, size_of
 from crawler.doubts import Doubts
 from crawler.engines import Lost
 from crawler.engines.dispatch import LOSSES, Dispatch
@@ -46,8 +46,17 @@ class Here:
         self.given: list[Shard] = []
         self.work: dict[int, anyio.CancelScope] = {}
         self.kept: dict[int, Report] = {}
+        self.busy = self.peak = 0
 
     async def crawl(self, shard: Shard) -> Report:
+        self.busy += 1
+        self.peak = max(self.peak, self.busy)
+        try:
+            return await self._crawl(shard)
+        finally:
+            self.busy -= 1
+
+    async def _crawl(self, shard: Shard) -> Report:
         self.given.append(shard)
         first = shard.accounts[0].account_id
         if self.losses[first]:
@@ -128,6 +137,16 @@ def test_what_shards_learn_is_what_one_process_learns() -> None:
     run.crawl(*ACCOUNTS)
     assert run.hints.written(1) == alone.written(1)
     assert list(json.loads(alone.written(1))["targets"]) == [f"{ACCOUNTS[2].account_id}/east"]
+
+
+@pytest.mark.parametrize("regions", [1, 30])
+def test_as_many_shards_are_out_as_the_crew_wants_and_no_more(regions: int) -> None:
+    """Pieces of several accounts together, too."""
+    names = [f"east-{number}" for number in range(regions)]
+    there = World({(account.account_id, name): small_tree("a") for account in ACCOUNTS for name in names})
+    crew = Run(there).crawl(*ACCOUNTS).crew
+    assert crew.peak == crew.at_once == 4
+    assert len(crew.given) == len(ACCOUNTS) * min(regions, pieces_of(1 / len(ACCOUNTS), 2))
 
 
 def test_an_organization_is_crawled_while_it_is_listed() -> None:

@@ -31,6 +31,26 @@ def test_what_a_killed_worker_had_waits_for_whoever_has_room(monkeypatch: pytest
     office.open(monkeypatch, body)
 
 
+def test_all_but_what_a_slow_worker_has_is_done_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken from a worker that has it; and it gets no more than that."""
+    office = Office(workers=2, each=3)
+
+    async def body() -> None:
+        office.ask(*range(20))
+        await office.until(lambda: sum(map(len, office.has())) == 6)
+        slow, other = office.hands
+        kept = list(slow.has)
+        while len(office.done) < 17:
+            await office.until(lambda: bool(other.has))
+            await other.report(other.has[0])
+            await anyio.wait_all_tasks_blocked()
+            assert slow.has == kept
+            assert len(other.has) <= 3
+        assert {*office.done, *kept} == set(range(20))
+
+    office.open(monkeypatch, body)
+
+
 def test_a_shard_that_ends_its_workers_takes_no_others_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has one to itself, as those have that were lost with it, and the rest goes to the others meanwhile."""
     office = Office(workers=2, each=3)
