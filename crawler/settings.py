@@ -203,6 +203,8 @@ class Settings:
         if self.engine and self.otel:
             # Each task is a process for as long as one shard: it would have to wait for the collector at its end.
             raise UsageError("--otel is not for --engine ray: leave one of them out")
+        if self.address == "":
+            raise UsageError("--address is empty: name the head of the cluster, or leave the option out")
         if self.address is not None and not self.engine:
             raise UsageError("--address is that of --engine ray: add it")
         if self.engine and not self.publishes:

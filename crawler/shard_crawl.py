@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
@@ -186,13 +187,17 @@ async def workplace(assignment: Assignment) -> AsyncGenerator[Workplace]:
 
 
 def crawl_alone(assignment: Assignment, shard: Shard) -> Report | Fatal:
-    """Crawl one shard in a process that has nothing else to do. What no shard would survive is returned as it is."""
+    """Crawl one shard in a process that has nothing else to do; after SIGINT, return what came of it until then.
+
+    What no shard would survive is returned as it is.
+    """
     raise_descriptors()
     logs.configure(*assignment.log)
 
     async def main() -> Report:
-        async with workplace(assignment) as place:
-            return await place.crawl_shard(shard, anyio.CancelScope())
+        work = anyio.CancelScope()
+        async with workplace(assignment) as place, _interrupted(work):
+            return await place.crawl_shard(shard, work)
 
     try:
         return anyio.run(main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
@@ -201,6 +206,21 @@ def crawl_alone(assignment: Assignment, shard: Shard) -> Report | Fatal:
         if failure is None:
             raise
         return failure
+
+
+@asynccontextmanager
+async def _interrupted(work: anyio.CancelScope) -> AsyncGenerator[None]:
+    """Cancel the work at SIGINT, which ends no more than that while the body runs."""
+
+    async def listen() -> None:
+        async for _ in signals:
+            work.cancel()
+
+    with anyio.open_signal_receiver(signal.SIGINT) as signals:
+        async with anyio.create_task_group() as group:
+            group.start_soon(listen)
+            yield
+            group.cancel_scope.cancel()
 
 
 def told_as(error: BaseException) -> Fatal | None:

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from ray.exceptions import RayTaskError, RuntimeEnvSetupError, WorkerCrashedError
 
-from crawler.engines import Lost, ray_tasks
-from crawler.engines.ray_tasks import Cluster, connected
+from crawler.engines import Lost
 from crawler.errors import Fatal, UsageError
 from crawler.ledger import Totals
 from crawler.model import Account
+from crawler.runs import owners
+from crawler.runs.documents import Claim
+from crawler.settings import Settings
 from crawler.shard import Report, Shard
+from crawler.shard_crawl import Assignment, crawl_alone
 
-SHARD = Shard(1, (Account("1" * 12),))
+ABSENT = "Ray is not installed: python -m pip install 'ray>=2.50,<3'"
+cloudpickle = pytest.importorskip("ray.cloudpickle", reason=ABSENT)
+exceptions = pytest.importorskip("ray.exceptions", reason=ABSENT)
+ray_tasks = import_module("crawler.engines.ray_tasks")
+
+ROLE = "arn:aws:iam::111111111111:role/inventory"
+SHARD = Shard(1, (Account("1" * 12, role=(ROLE,)),))
 REPORT = Report(1, b"", b"", Totals())
 
 
@@ -27,12 +39,19 @@ class Ray:
     def __init__(self, answer: Callable[[], Awaitable[Any]] | None = None, refuses: Exception | None = None) -> None:
         self.answer = answer
         self.refuses = refuses
+        self.shipped: list[Any] = []
         self.asked: list[tuple[Any, ...]] = []
         self.cancelled: list[Any] = []
         self.calls: list[str] = []
 
-    def remote(self, **_: Any) -> Callable[[Any], Ray.Task]:
-        return lambda _: Ray.Task(self)
+    def remote(self, **options: Any) -> Callable[[Any], Ray.Task]:
+        self.shipped.append(options)
+
+        def task(function: Any) -> Ray.Task:
+            self.shipped.append(function)
+            return Ray.Task(self)
+
+        return task
 
     class Task:
         def __init__(self, ray: Ray) -> None:
@@ -40,6 +59,7 @@ class Ray:
 
         def remote(self, *arguments: Any) -> Awaitable[Any]:
             self.ray.asked.append(arguments)
+            self.ray.shipped.append(arguments)
             assert self.ray.answer
             return self.ray.answer()
 
@@ -52,8 +72,9 @@ class Ray:
     def cancel(self, task: object, *, force: bool) -> None:
         self.cancelled.append((task, force))
 
-    def init(self, address: str, **_: Any) -> None:
+    def init(self, address: str, **options: Any) -> None:
         self.calls.append(f"init {address}")
+        self.shipped.append(options)
         if self.refuses:
             raise self.refuses
 
@@ -69,7 +90,7 @@ def crawl(
     monkeypatch.setattr(ray_tasks, "ray", ray)
 
     async def main() -> Any:
-        async with Cluster(lambda _, __: REPORT, "assignment").running() as crew:
+        async with ray_tasks.Cluster(lambda _, __: REPORT, "assignment").running() as crew:
             assert (crew.workers, crew.at_once) == (3, 14)
             with anyio.move_on_after(seconds):
                 try:
@@ -79,6 +100,16 @@ def crawl(
             return await crew.stop(SHARD)
 
     return anyio.run(main), ray
+
+
+class Awaited:
+    """May be awaited more than once, as what Ray returns may."""
+
+    def __init__(self, answer: Callable[[], Awaitable[Any]]) -> None:
+        self._answer = answer
+
+    def __await__(self) -> Any:
+        return self._answer().__await__()
 
 
 def answering(value: object) -> Callable[[], Awaitable[Any]]:
@@ -102,36 +133,115 @@ def test_what_no_shard_survives_is_raised(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_worker_that_has_crashed_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost, _ = crawl(monkeypatch, answering(WorkerCrashedError()))
+    lost, _ = crawl(monkeypatch, answering(exceptions.WorkerCrashedError()))
     assert isinstance(lost, Lost)
     assert "worker died" in str(lost)
     assert "\n" not in str(lost)
 
 
 def test_what_ray_cannot_do_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    failure, _ = crawl(monkeypatch, answering(RuntimeEnvSetupError("no such\nenvironment")))
+    failure, _ = crawl(monkeypatch, answering(exceptions.RuntimeEnvSetupError("no such\nenvironment")))
     assert isinstance(failure, Fatal)
     assert "Ray cannot run a shard: " in str(failure)
     assert "\n" not in str(failure)
 
 
 def test_a_bug_is_not_taken_for_a_loss_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    bug = RayTaskError("crawl_alone", "Traceback: a bug", ZeroDivisionError("a bug"), "worker", 1, "127.0.0.1")
+    bug = exceptions.RayTaskError(
+        "crawl_alone", "Traceback: a bug", ZeroDivisionError("a bug"), "worker", 1, "127.0.0.1"
+    )
     assert crawl(monkeypatch, answering(bug))[0] is bug
 
 
-def test_a_task_that_is_not_wanted_any_more_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    report, ray = crawl(monkeypatch, anyio.sleep_forever, seconds=0.05)
-    assert report is None, "it tells nothing"
-    ((task, force),) = ray.cancelled
-    assert force
-    task.close()
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (REPORT, REPORT),
+        (exceptions.TaskCancelledError(), None),
+        (exceptions.WorkerCrashedError(), None),
+        (exceptions.RayTaskError("crawl_alone", "", KeyboardInterrupt(), "worker", 1, "127.0.0.1"), None),
+        (Fatal("StoreDenied", "not allowed"), None),
+    ],
+    ids=["a report", "not begun", "lost", "not ready to be stopped", "fatal"],
+)
+def test_a_task_that_is_not_wanted_any_more_tells_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, answer: object, told: Report | None
+) -> None:
+    """It is interrupted, asked for its report, and ended if it should still be there."""
+    interrupted = anyio.Event()
+
+    async def ends() -> Any:
+        if not ray.cancelled:
+            await anyio.sleep_forever()
+        interrupted.set()
+        return await answering(answer)()
+
+    monkeypatch.setattr(ray_tasks, "ray", ray := Ray(lambda: Awaited(ends)))
+
+    async def main() -> Report | None:
+        async with ray_tasks.Cluster(lambda _, __: REPORT, "assignment").running() as crew:
+            with anyio.move_on_after(0.05):
+                await crew.crawl(SHARD)
+            return await crew.stop(SHARD)
+
+    assert anyio.run(main) is told
+    assert interrupted.is_set()
+    assert [force for _, force in ray.cancelled] == [False, True]
+
+
+def test_a_task_that_does_not_heed_the_stop_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_tasks, "ray", ray := Ray(lambda: Awaited(anyio.sleep_forever)))
+
+    async def main() -> None:
+        async with ray_tasks.Cluster(lambda _, __: REPORT, "assignment").running() as crew:
+            for wait in (crew.crawl, crew.stop):
+                with anyio.move_on_after(0.05) as scope:
+                    await wait(SHARD)
+                assert scope.cancelled_caught
+
+    anyio.run(main)
+    assert [force for _, force in ray.cancelled] == [False, True]
+
+
+def test_what_was_never_handed_out_has_nothing_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_tasks, "ray", ray := Ray())
+
+    async def main() -> Report | None:
+        async with ray_tasks.Cluster(lambda _, __: REPORT, "assignment").running() as crew:
+            return await crew.stop(SHARD)
+
+    assert anyio.run(main) is None
+    assert not ray.cancelled
+
+
+def test_no_keys_are_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What Ray is given, of all that is in the environment and in files of this machine: roles by their ARNs."""
+    secrets = {f"AWS_{name}": f"canary-{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")}
+    for name, secret in secrets.items():
+        monkeypatch.setenv(name, secret)
+    (tmp_path / "credentials").write_text("[default]\naws_access_key_id = canary-1\naws_secret_access_key = canary-2\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", f"{tmp_path}/credentials")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_tasks, "ray", ray := Ray(answering(REPORT)))
+    claim = Claim("r", 1, "2026-01-01", "parquet", "", "", owners.ourselves(), {})
+    settings = Settings("accounts.yaml", output="s3://bucket/", engine="ray")
+    assignment = Assignment(settings, "r", claim, ("text", 0))
+
+    async def main() -> None:
+        with ray_tasks.connected(None):
+            async with ray_tasks.Cluster(crawl_alone, assignment).running() as crew:
+                assert await crew.crawl(SHARD) is REPORT
+
+    anyio.run(main)
+    shipped = cloudpickle.dumps(ray.shipped)
+    assert all(word in shipped for word in (b"crawl_alone", ROLE.encode(), b"s3://bucket/", b"logging_level"))
+    assert b"canary" not in shipped
 
 
 def test_this_machine_alone_is_left_however_the_body_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray_tasks, "ray", ray := Ray())
-    with pytest.raises(ZeroDivisionError), connected(None):
+    with pytest.raises(ZeroDivisionError), ray_tasks.connected(None):
         raise ZeroDivisionError
     assert ray.calls == ["init local", "shutdown"]
 
@@ -142,7 +252,7 @@ def test_a_ray_that_does_not_start_is_told_in_a_line(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray_tasks, "ray", Ray(refuses=error))
-    with pytest.raises(UsageError, match=rf"^--address local: no Ray cluster: {said}$"), connected(None):
+    with pytest.raises(UsageError, match=rf"^--address local: no Ray cluster: {said}$"), ray_tasks.connected(None):
         pass
 
 
@@ -162,3 +272,94 @@ def test_what_answers_and_is_no_ray_is_not_waited_for_without_end(
         assert left.wait(20)
     assert codes == [2]
     assert "--address host:6379: what answers there does not answer as Ray does" in capsys.readouterr().err
+
+
+@contextmanager
+def listening(answer: bytes | None) -> Iterator[str]:
+    """Who takes connections and gives each this answer; None for who never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        client.recv(100)
+                        client.sendall(answer or b"")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        if answer is not None:
+            thread.start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            if answer is not None:
+                thread.join(20)
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0"])
+def test_who_listens_and_is_no_ray_is_told_before_ray_is_asked(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+) -> None:
+    monkeypatch.setattr(ray_tasks, "_PATIENCE", 0.2 if answer is None else 20.0)
+    monkeypatch.setattr(ray_tasks, "import_module", None)
+    with (
+        listening(answer) as address,
+        pytest.raises(UsageError, match=f"^--address {address}: who answers there is no head of a Ray cluster"),
+    ):
+        ray_tasks.reach(address)
+
+
+class Private:
+    """In place of what Ray keeps to itself: the head is asked with the token that there is."""
+
+    def __init__(self, refuses: Exception | None) -> None:
+        self.refuses = refuses
+        self.asked: list[str] = []
+
+    def ensure_token_if_auth_enabled(self, *, create_token_if_missing: bool) -> None:
+        assert not create_token_if_missing
+        self.asked.append("token")
+
+    def GcsClient(self, *, address: str) -> None:  # noqa: N802  (its name there)
+        self.asked.append(address)
+        if self.refuses:
+            raise self.refuses
+
+
+#: Of HTTP/2: an empty frame of settings.
+SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+
+
+def test_a_head_that_answers_is_asked_whether_it_takes_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_tasks, "import_module", lambda _: private)
+    private = Private(None)
+    with listening(SETTINGS) as address:
+        ray_tasks.reach(address)
+        assert private.asked == ["token", address]
+        private.refuses = exceptions.AuthenticationError("InvalidAuthToken: it is missing or incorrect")
+        with pytest.raises(UsageError, match=rf"^--address {address}: no Ray cluster: InvalidAuthToken: it is missing"):
+            ray_tasks.reach(address)
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("ray._raylet"), AttributeError("GcsClient")])
+def test_a_ray_that_keeps_other_things_to_itself_is_simply_joined(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(ray_tasks, "import_module", lambda _: Private(error))
+    with listening(SETTINGS) as address:
+        ray_tasks.reach(address)
+
+
+def test_behind_tls_a_head_is_not_asked_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    monkeypatch.setattr(ray_tasks, "import_module", lambda _: Private(None))
+    with listening(b"") as address:
+        ray_tasks.reach(address)
+
+
+def test_this_machine_alone_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_tasks, "import_module", None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray_tasks.reach(None)

@@ -19,6 +19,7 @@ STORE = {"output": "s3://bucket/", "run_id": "r"}
     [
         ({"engine": "ray", "output": "out/", "otel": True}, "--otel is not for --engine ray: leave one of them out"),
         ({"address": "10.0.0.1:6379"}, "--address is that of --engine ray"),
+        ({"engine": "ray", "address": "", **STORE}, "--address is empty: name the head of the cluster, or leave"),
         ({"engine": "ray"}, "--engine ray publishes: other machines need an --output that they share"),
         ({"engine": "ray", "workers": 2, **STORE}, "--workers and --engine: choose one of them"),
         ({"shard": "1/4", "workers": 2, **STORE}, "--workers and shard: choose one of them"),
@@ -63,10 +64,10 @@ def test_an_extra_that_is_missing() -> None:
     ],
 )
 def test_a_cluster_that_is_not_there(address: str, said: str) -> None:
-    from crawler.engines.ray_tasks import connected  # noqa: PLC0415  (heavy)
+    from crawler.engines.ray_tasks import reach  # noqa: PLC0415  (heavy)
 
-    with pytest.raises(UsageError, match=said), connected(address):
-        pass
+    with pytest.raises(UsageError, match=said):
+        reach(address)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from crawler import shard_crawl
 from crawler.errors import Denied, Fatal, UsageError
@@ -91,6 +93,35 @@ def test_hints_of_a_part_come_back_in_its_place() -> None:
     assert set(json.loads(hints.written(1))["targets"]) == {there, f"{B.account_id}/east"}
     assert hints.learned[here] == Memory(), "to be forgotten, whoever is told"
     assert Hints.of_part(part, hints._rows).of(Target(A, "east", A.account_id)).rates["ListImages"].rate == 20
+
+
+def test_who_crawls_one_shard_alone_is_interrupted_and_tells_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So Ray cancels a task, and goes on to use its process."""
+    there = world()
+    there.always(("images", B.account_id, "east", "c", 1), 3600.0)
+    monkeypatch.setattr(shard_crawl.logs, "configure", lambda *_: None)
+
+    @asynccontextmanager
+    async def workplace(assignment: Assignment) -> AsyncGenerator[Workplace]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(interrupt)
+            yield Workplace(assignment, there, None)
+            group.cancel_scope.cancel()
+
+    async def interrupt() -> None:
+        while not there.calls["images", B.account_id, "east", "c", 1]:
+            await checkpoint()
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(shard_crawl, "workplace", workplace)
+    handler = signal.getsignal(signal.SIGINT)
+    report = shard_crawl.crawl_alone(Assignment(Settings(accounts=""), "r", None, ("text", 0)), Shard(1, (B,)))
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert isinstance(report, Report)
+    assert report.rows
+    report.rows.close()
+    assert report.totals.rows == 1, "of its first page"
+    assert {json.loads(line)["code"] for line in report.left.splitlines()} == {"Interrupted"}
 
 
 @pytest.mark.parametrize(
