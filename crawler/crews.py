@@ -32,6 +32,27 @@ if TYPE_CHECKING:
 _FEWEST, _MOST = 2, 8
 
 
+def reach_machines(settings: Settings) -> None:
+    """Raise `UsageError` where the machines that the settings name cannot be reached."""
+    if settings.engine:
+        from crawler.engines.ray_tasks import reach  # noqa: PLC0415  (its library is an extra, and heavy)
+
+        reach(settings.address)
+
+
+@asynccontextmanager
+async def machines_of(settings: Settings) -> AsyncGenerator[None]:
+    """Have the machines that the settings name while the body runs. Raises `UsageError` where that cannot be."""
+    if settings.engine is None:
+        yield
+        return
+    from crawler.engines.ray_tasks import connected  # noqa: PLC0415  (its library is an extra, and heavy)
+
+    # Not in a thread: Ray listens to signals. Use it before others do, who then have them.
+    with connected(settings.address):
+        yield
+
+
 @asynccontextmanager
 async def engine_of(
     settings: Settings,

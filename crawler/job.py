@@ -21,7 +21,7 @@ from rich.console import Console
 from crawler import __version__, log_context
 from crawler.accounts import AccountsFile, read_accounts, selected
 from crawler.aws import known_regions
-from crawler.crews import engine_of
+from crawler.crews import engine_of, machines_of, reach_machines
 from crawler.cutting import Shares
 from crawler.descriptors import raise_descriptors
 from crawler.destination import AlreadyPublished, Destination, StreamDestination
@@ -56,11 +56,8 @@ def start(settings: Settings) -> int:
     settings.agree()
     everything, text = read_accounts(settings.accounts, known_regions())
     file = selected(everything, settings.account, settings.account_tag)
+    reach_machines(settings)
     with ExitStack() as files:
-        if settings.engine:
-            from crawler.engines.ray_tasks import connected  # noqa: PLC0415  (its library is an extra, and heavy)
-
-            files.enter_context(connected(settings.address))
         # All are opened before the first request: what cannot be written shall not cost a night.
         place: Callable[[HintsFile], AbstractAsyncContextManager[Destination]]
         if settings.publishes:
@@ -122,7 +119,7 @@ async def run(
 ) -> int:
     """Crawl as `settings` say; publish the files; print the summary."""
     try:
-        async with hints as remembered, place(remembered) as destination:
+        async with hints as remembered, place(remembered) as destination, machines_of(settings):
             code, hangs = await _run(
                 settings, file, destination, ledger_file, report_file, hints=remembered, shown=shown
             )

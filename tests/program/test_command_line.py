@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def test_without_its_environment_it_says_what_to_do(monkeypatch: pytest.MonkeyPa
         (["--accounts", "one.yaml", "--output", "nowhere/rows"], "nowhere/rows: cannot be written"),
         (["--accounts", "one.yaml", "--ledger", "."], ".: is a folder: name a file"),
         (["--accounts", "one.yaml", "--workers", "0"], "--workers"),
+        (["--accounts", "one.yaml", "--output", "x/", "--engine", "ray", "--address", ""], "--address is empty"),
         (["doktor", "--accounts", "one.yaml"], "Did you mean crawler doctor?"),
         (["one.yaml"], "Is --accounts missing before it?"),
         (["shard"], "WHICH is missing: Which share of how many, as in 3/8"),
@@ -179,6 +181,48 @@ def test_what_cannot_be_used_is_said_before_any_request(program: Program, argume
     assert done.stdout == b""
     assert (program.folder / "one.yaml").read_text() == ONE
     assert "Traceback" not in done.stderr.decode()
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: make ray")
+@pytest.mark.parametrize(
+    ("output", "said"), [("rows/", "rows/: cannot be written"), ("s3://bucket/", "no connection to 127.0.0.1:9")]
+)
+def test_an_output_that_cannot_be_is_told_before_ray_is_started(program: Program, output: str, said: str) -> None:
+    (program.folder / "one.yaml").write_text(ONE)
+    (program.folder / "rows").write_text("a file, and no folder")
+    program.environment |= {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "RAY_ADDRESS": "local",
+        "RAY_OVERRIDE_RESOURCES": "no JSON",  # which it would tell as soon as it starts
+    }
+    done = program.run("--accounts", "one.yaml", "--engine", "ray", "--output", output)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr.decode()
+    assert "--address" not in done.stderr.decode()
+
+
+#: Python itself runs this in each process: what is hidden is as if it were not installed.
+HIDES = """
+from importlib.machinery import PathFinder
+found = PathFinder.find_spec
+PathFinder.find_spec = classmethod(lambda _, name, *where: None if name == {hidden!r} else found(name, *where))
+"""
+
+
+def test_an_engine_whose_extra_is_missing_is_told_with_it(program: Program) -> None:
+    (program.folder / "one.yaml").write_text(ONE)
+    (program.folder / "sitecustomize.py").write_text(HIDES.format(hidden="ray"))
+    environment = {**program.env(), "PYTHONPATH": f"{program.folder}{os.pathsep}{Path(__file__).parents[2]}"}
+    arguments = ["--accounts", "one.yaml", "--engine", "ray", "--output", "x/"]
+    done = subprocess.run(
+        program.command(*arguments), env=environment, cwd=program.folder, capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert b"without ray: python -m pip install 'ecr-inventory-crawler[ray]'" in done.stderr
+    assert done.stdout == b""
+    assert not (program.folder / "x").exists()
 
 
 def test_the_example_of_each_command_is_one_that_it_takes() -> None:
