@@ -1,24 +1,19 @@
-"""What SECURITY.md promises, on the whole program: what it asks of AWS, what it leaves on the disk, what it tells."""
+"""What SECURITY.md promises, on the whole program: what it leaves on the disk, what it tells."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from crawler.emulator import Account, Estate, Options, Repository, Rule, running
+from crawler.emulator import Account, Estate, Repository, running
 from crawler.emulator.images import Series
 from tests.aws.server import Request, answer, serving
 from tests.program.conftest import Program
 
 HUB, ONE, TWO = "000000000000", "000000000001", "000000000002"
-README = Path(__file__).parents[2] / "README.md"
-#: Named in the text beside the policies: they are for `include_ous` alone.
-OF_UNITS = {"organizations:ListAccountsForParent", "organizations:ListOrganizationalUnitsForParent"}
 
 
 def estate() -> Estate:
@@ -33,34 +28,6 @@ def estate() -> Estate:
         hub=HUB,
         regions=regions,
     )
-
-
-def granted() -> set[str]:
-    """The actions of the policies in the README."""
-    text = README.read_text()
-    section = text[text.index("\n## Permissions") :].partition("\n## What comes out")[0]
-    policies = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)]
-    return {action for policy in policies for statement in policy["Statement"] for action in statement["Action"]}
-
-
-@pytest.mark.parametrize(
-    ("accounts", "asked"),
-    [
-        (f"accounts: [{{account_id: '{ONE}', role: inventory}}]\n", {"account:ListRegions", "ec2:DescribeRegions"}),
-        ("organization: {member_role: inventory, regions: [eu-west-1]}\n", {"organizations:ListAccounts"}),
-    ],
-)
-def test_nothing_is_asked_that_the_policies_of_the_readme_do_not_grant(
-    program: Program, accounts: str, asked: set[str]
-) -> None:
-    # What refuses the first choice brings out the second, and a refused token a new start.
-    rules = [Rule(fault="access-denied", operation="ListRegions", account=ONE, limit=1)]
-    with running(estate(), Options(faults=rules, seed=1)) as emulator:
-        program.environment |= emulator.environment()
-        program.crawl(accounts)
-        requests = set(emulator.stats()["requests"])
-    assert requests <= granted() | OF_UNITS
-    assert requests >= asked | {"sts:AssumeRole", "ecr:ListImages", "ecr:DescribeRepositories"}
 
 
 def test_files_are_their_owners_alone_and_no_secret_is_in_any(program: Program) -> None:
