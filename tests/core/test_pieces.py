@@ -21,8 +21,8 @@ from crawler.hints import Hints, Memory
 from crawler.model import PUBLIC, PUBLIC_REGION, Account, Target
 from crawler.pace import Quota
 from crawler.settings import Settings
+from tests.core.crews import Run
 from tests.core.strategies import trees
-from tests.core.test_dispatch import Run
 from tests.fakes import HANG, Rehearsal, Spot, Step, Tree, World, small_tree
 
 REGIONS = ("eu-1", PUBLIC_REGION, "us-2", "me-1")
