@@ -66,7 +66,7 @@ async def engine_of(
     """The engine that the settings ask for, at work. `accounts` is how many there are, 0 if that is not known yet."""
     ledger = watch.ledger
     if settings.workers is None and settings.engine is None:
-        async with destination.taking() as sink, registries_of(settings, ledger.warn) as registries:
+        async with destination.taking(ledger) as sink, registries_of(settings, ledger.warn) as registries:
             named = log_context.watch(registries)
             crawl = Crawl(
                 telemetry.watch(named) if telemetry else named,

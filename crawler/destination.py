@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 import anyio
 from anyio import to_thread
 
+from crawler.delivery import Delivery
 from crawler.hints import Memory
 from crawler.ledger import Ledger
 from crawler.model import Account, Result, RowKind
@@ -18,7 +19,7 @@ from crawler.shard import Held, Report
 from crawler.sinks import Sink
 from crawler.sinks.ndjson import NdjsonSink
 from crawler.sinks.output import Output
-from crawler.sinks.writer import Send, writing
+from crawler.sinks.writer import Send
 from crawler.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Destination(Protocol):
         """Under which others commit parts of this run; None where rows go to a stream."""
         ...
 
-    def taking(self) -> AbstractAsyncContextManager[Sink]:
-        """Take rows while the body runs."""
+    def taking(self, ledger: Ledger) -> AbstractAsyncContextManager[Sink]:
+        """Take rows while the body runs. What they are not safe with by the end is no success in the `ledger`."""
         ...
 
     def gathering(self) -> AbstractAsyncContextManager[Take]:
@@ -95,9 +96,9 @@ class StreamDestination:
         self.claim: Claim | None = None
 
     @asynccontextmanager
-    async def taking(self) -> AsyncGenerator[Sink]:
+    async def taking(self, ledger: Ledger) -> AsyncGenerator[Sink]:
         """See `Destination`."""
-        async with writing(self._output.write) as send:
+        async with Delivery(ledger).writing(self._output.write) as send:
             yield NdjsonSink(send, self._rows)
 
     @asynccontextmanager

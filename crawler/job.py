@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ from crawler.crews import engine_of, machines_of, reach_machines
 from crawler.cutting import Shares
 from crawler.descriptors import raise_descriptors
 from crawler.destination import AlreadyPublished, Destination, StreamDestination
-from crawler.engines.local import Stop
+from crawler.engines.local import LAST_LINES, Stop
 from crawler.errors import CrawlError, Fatal
 from crawler.hints import Hints
 from crawler.hints_file import HintsFile
@@ -34,7 +34,7 @@ from crawler.progress import progress
 from crawler.report import Ending, Terminal, as_json, printable, summarize
 from crawler.settings import Settings
 from crawler.sinks.output import Output
-from crawler.sinks.writer import Send, writing
+from crawler.sinks.writer import writing
 from crawler.standard_error import LAST_WORDS, StandardError, unblocked
 from crawler.timeline import RATES_KEPT, Watch
 from crawler.verdict import COMPLETE, FATAL, INCOMPLETE, READER_GONE, fatal, verdict_of
@@ -268,22 +268,21 @@ async def _crawl(
     known = None if file.organization else len(file.accounts)
     try:
         with stop.within():
-            async with (
-                # The ledger's writers outlive that of the rows: they have to tell how those ended.
-                _lines(ledger_file) as to_file,
-                destination.keeping() as to_store,
-                engine_of(
-                    settings, destination, accounts=len(file.accounts), watch=watch, hints=hints, telemetry=telemetry
-                ) as engine,
-                progress(ledger, console, accounts=known, expected=hints.expected, quiet=settings.quiet),
-            ):
-                ledger.sends = [send for send in (to_file, to_store) if send]
-                await destination.recall(ledger.record, hints.learn)
-                ledger.recalled()
-                async with watch.watching():
-                    await stop.run(partial(crawl_all, engine, ledger, settings, file))
-                if not stop.signal and not settings.share:  # what one share does not match, another may
-                    tell_unmatched(engine, ledger, settings)
+            # The ledger's writers outlive that of the rows: they have to tell how those ended.
+            async with _lines(ledger, ledger_file, destination):
+                with stop.within(spare=LAST_LINES):
+                    async with (
+                        engine_of(
+                            settings, destination, accounts=known or 0, watch=watch, hints=hints, telemetry=telemetry
+                        ) as engine,
+                        progress(ledger, console, accounts=known, expected=hints.expected, quiet=settings.quiet),
+                    ):
+                        await destination.recall(ledger.record, hints.learn)
+                        ledger.recalled()
+                        async with watch.watching():
+                            await stop.run(partial(crawl_all, engine, ledger, settings, file))
+                        if not stop.signal and not settings.share:  # what one share does not match, another may
+                            tell_unmatched(engine, ledger, settings)
     except (CrawlError, BaseExceptionGroup) as error:
         failure = fatal(error)
         if failure is None:
@@ -293,9 +292,10 @@ async def _crawl(
 
 
 @asynccontextmanager
-async def _lines(file: Output | None) -> AsyncGenerator[Send | None]:
-    if file is None:
-        yield None
-        return
-    async with writing(file.write) as send:
-        yield send
+async def _lines(ledger: Ledger, file: Output | None, destination: Destination) -> AsyncGenerator[None]:
+    """Have the ledger written while the body runs: into its file, and to where the run is kept."""
+    async with AsyncExitStack() as writers:
+        to_file = await writers.enter_async_context(writing(file.write)) if file else None
+        to_store = await writers.enter_async_context(destination.keeping())
+        ledger.sends = [send for send in (to_file, to_store) if send]
+        yield

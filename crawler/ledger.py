@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[bytes], Awaitable[None]]
 
+#: Code of a repository that was listed to the end, and whose rows did not reach the output.
+NOT_WRITTEN = "NotWritten"
+
 #: Causes of failure kept in memory for the summary; the ledger file has a line for each unit.
 FAILURES_KEPT = 100
 
@@ -102,7 +105,8 @@ class Ledger:
     """Takes every result once. Each of `sends` gets each line as bytes, once; without any there are only the sums.
 
     A send takes a line whole, or nothing of it where it is cancelled. `tell` is called with each result, after it was
-    counted and before its line is written. `running` are the units that have begun and not ended, by the id of their
+    counted and before its line is written. What `keeps` takes to itself is not recorded, but entered later by whoever
+    that is. `running` are the units that have begun and not ended, by the id of their
     chain; and those of each worker, as one. `unmatched` are the globs on regions, and those on repositories, that
     matched nothing, once the crawl has come to its end.
     """
@@ -110,6 +114,7 @@ class Ledger:
     def __init__(self, *sends: Send, tell: Callable[[Result], None] | None = None) -> None:
         self.sends: Sequence[Send] = sends
         self._listener = tell
+        self.keeps: Callable[[Result], bool] | None = None
         self.totals = Totals()
         self.running: dict[Hashable, Running] = {}
         self.recalled_pages = self.recalled_rows = 0
@@ -141,6 +146,19 @@ class Ledger:
 
     async def record(self, result: Result) -> None:
         """Count the result and write its line. Works inside a cancelled scope too: an interrupted unit has its line."""
+        if not (self.keeps and self.keeps(result)):
+            await self.enter([result])
+
+    async def enter(self, results: Sequence[Result]) -> None:
+        """Do so for several at once, whether they were kept or not."""
+        for result in results:
+            self._count(result)
+        if results and self.sends:
+            text = b"".join(map(line, results))
+            for send in self.sends:
+                await _surely(send, text)
+
+    def _count(self, result: Result) -> None:
         totals = self.totals
         if result.unit.repository is None:
             totals.targets[result.outcome] += 1
@@ -159,10 +177,6 @@ class Ledger:
         if self._listener:
             self._listener(result)
         _tell(result)
-        if self.sends:
-            text = line(result)
-            for send in self.sends:
-                await _surely(send, text)
 
     async def join(self, totals: Totals, lines: bytes, left: Iterable[Result]) -> None:
         """Count in what another ledger has recorded: its sums and its lines; and, for the failures, what is `left`."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crawler.ledger import Failure, Ledger
+from crawler.ledger import NOT_WRITTEN, Failure, Ledger
 from crawler.model import Outcome, Result
 from crawler.wording import counted
 
@@ -46,6 +46,7 @@ _STEPS = {
         "AWS does not know these keys (try `aws sts get-caller-identity`), or there is no such region for them.",
     ),
     **dict.fromkeys(_SIGNATURE_REFUSED, "The secret key does not belong to the access key: check both."),
+    NOT_WRITTEN: "Not written: rows were listed that nobody took; make room for them, or read on, and run again.",
     **dict.fromkeys(_SETTINGS, "Correct the setting that the message names; running again alone will not help."),
 }
 _ROLE_DENIED = (

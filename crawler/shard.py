@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
+from crawler.delivery import unwritten
 from crawler.hints import Memory
-from crawler.ledger import Totals
-from crawler.model import Account
+from crawler.ledger import NOT_WRITTEN, Totals, line, parse
+from crawler.model import Account, Outcome
 from crawler.sinks.parts import Part
 
 #: (account id, registry id, region, repository): a repository, or with None a target with all that is in it, as this
@@ -55,6 +56,17 @@ class Report:
     parts: Sequence[Part] = ()
     record: str | None = None
     rows: IO[bytes] | None = None
+
+    def unwritten(self) -> Report:
+        """The same where the output did not take its rows, or not all of them."""
+        whole, left = list[bytes](), [self.left]
+        for told in self.units.splitlines(keepends=True):
+            result = unwritten(parse(told))
+            (left if result.code == NOT_WRITTEN else whole).append(line(result))
+        totals = replace(self.totals, repositories=self.totals.repositories.copy())
+        totals.repositories[Outcome.OK] -= len(left) - 1
+        totals.repositories[Outcome.FAILED] += len(left) - 1
+        return replace(self, units=b"".join(whole), left=b"".join(left), totals=totals)
 
     @property
     def lines(self) -> bytes:

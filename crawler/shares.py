@@ -69,7 +69,7 @@ class SharedPublication:
         self._journal.close()
 
     @asynccontextmanager
-    async def taking(self) -> AsyncGenerator[Sink]:
+    async def taking(self, ledger: Ledger) -> AsyncGenerator[Sink]:  # noqa: ARG002
         """See `Destination`."""
         encoding = encoding_of(self.claim.format, self.claim.run, self._rows)
         sink: PartSink[Any] = PartSink(encoding, self._journal, replace(Sizes(), seconds=float("inf"), share=0.0))

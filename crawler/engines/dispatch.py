@@ -32,10 +32,6 @@ LOSSES = 20
 #: Seconds in which a shard that was stopped may still tell what it has; less than the whole run has left then.
 LAST_REPORT = 3.0
 
-#: Seconds after a stop in which a report may still be taken. The ledger's own end comes soon after, and what was not
-#: taken is to have its lines by then.
-LAST_TAKEN = 3.5
-
 
 class Dispatch:
     """See `Engine`. Its ledger and hints are those of the run: they learn of a shard once all of it was taken.
@@ -67,7 +63,6 @@ class Dispatch:
         self._ask = ask
         self._wanted = wanted
         self._numbers = count(1)
-        self._stopped: float | None = None
         self._slots = anyio.Semaphore(crew.at_once, fast_acquire=True)
         self._doubts: dict[str, Doubts] = {}  # of accounts in pieces: there are as few as large ones can be
         self.regions = Unmatched(wanted.regions)
@@ -83,8 +78,6 @@ class Dispatch:
                     yield self
                 except Exception as error:  # noqa: BLE001  (raised again below: in the group it would stop the takers)
                     failure = error
-                if not failure:  # what is being taken still, a stop has left
-                    self._takers.cancel_scope.deadline = (self._stopped or anyio.current_time()) + LAST_TAKEN
         finally:
             await self._count([result for doubts in self._doubts.values() for result in doubts.settled()])
         if failure:
@@ -190,7 +183,6 @@ class Dispatch:
     async def _end(self, shard: Shard) -> None:
         """Take what a shard has when the run is stopped."""
         report = None
-        self._stopped = self._stopped or anyio.current_time()
         with anyio.move_on_after(LAST_REPORT, shield=True):
             report = await self._crew.stop(shard)
         if report:
@@ -207,8 +199,8 @@ class Dispatch:
     async def _taken(self, shard: Shard, report: Report, taken: anyio.Event) -> None:
         try:
             await self._take(report)
-        except BaseException:  # nothing of it counts, whatever its rows have come to
-            await self._missed(self._units(shard))
+        except BaseException:  # none of it is OK, whatever its rows have come to
+            await self._join(shard, report.unwritten())
             raise
         self._hints.learn(report.learned)
         self.regions.globs &= report.regions

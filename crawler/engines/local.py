@@ -11,8 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 import anyio
 from anyio.abc import TaskStatus
 
-#: Seconds after the first signal in which rows on their way and ledger lines may still be written.
-GRACE = 4.0
+from crawler.model import ItemT
+
+#: Seconds after the first signal in which rows on their way and ledger lines may still be written; and how many of
+#: them are left to the ledger, which has to tell what became of the rows.
+GRACE, LAST_LINES = 4.0, 0.5
 
 
 class Stop:
@@ -28,7 +31,7 @@ class Stop:
         self.cut_short = False
         self._deadline = math.inf
         self._work: list[anyio.CancelScope] = []
-        self._bounded: list[anyio.CancelScope] = []
+        self._bounded: list[tuple[anyio.CancelScope, float]] = []
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:
@@ -46,10 +49,13 @@ class Stop:
             raise failure
 
     @contextmanager
-    def within(self, at_least: float = 0.0) -> Generator[None]:
-        """Cut the body short when the grace is over; not before `at_least` seconds, where it is over already."""
-        deadline = max(self._deadline, anyio.current_time() + at_least)
-        with anyio.CancelScope(deadline=deadline if self.signal else math.inf) as scope, _among(self._bounded, scope):
+    def within(self, at_least: float = 0.0, *, spare: float = 0.0) -> Generator[None]:
+        """Cut the body short when `spare` seconds of the grace are left; not before it had `at_least` seconds."""
+        deadline = max(self._deadline - spare, anyio.current_time() + at_least)
+        with (
+            anyio.CancelScope(deadline=deadline if self.signal else math.inf) as scope,
+            _among(self._bounded, (scope, spare)),
+        ):
             yield
         self.cut_short |= scope.cancelled_caught
 
@@ -75,14 +81,14 @@ class Stop:
                 self._deadline = anyio.current_time() + GRACE
                 for scope in self._work:
                     scope.cancel(f"{self.signal.name} received")
-                for scope in self._bounded:
-                    scope.deadline = self._deadline
+                for scope, spare in self._bounded:
+                    scope.deadline = self._deadline - spare
 
 
 @contextmanager
-def _among(scopes: list[anyio.CancelScope], scope: anyio.CancelScope) -> Generator[None]:
-    scopes.append(scope)
+def _among(those: list[ItemT], one: ItemT) -> Generator[None]:
+    those.append(one)
     try:
         yield
     finally:
-        scopes.remove(scope)
+        those.remove(one)

@@ -16,18 +16,24 @@ LINGER = 0.02
 
 Send = Callable[[bytes], Awaitable[None]]
 
+#: Told how many bytes were written, of all that were sent.
+Written = Callable[[int], Awaitable[None]]
+
 
 @asynccontextmanager
-async def writing(write: Callable[[bytes], None], *, linger: float = LINGER) -> AsyncGenerator[Send]:
+async def writing(
+    write: Callable[[bytes], None], *, linger: float = LINGER, written: Written | None = None
+) -> AsyncGenerator[Send]:
     """Give a `send(data)` whose bytes reach `write` in whole pieces, one call of it at a time.
 
     `send` returns when the piece is among those gathered for the next write, and that is their order. They wait for
     more until there are `BATCH_BYTES`, `linger` seconds at most. A write that blocks (a full pipe) holds the senders
     back once a batch has gathered, and never the event loop, so no request in flight times out because of it. Leaving
-    the context writes what was sent, also when the body failed. An error of `write` cancels the body and leaves in an
-    exception group; a write that never returns is abandoned when the context is cancelled.
+    the context writes what was sent, also when the body failed. `written` is told after each write. An error of `write`
+    cancels the body and leaves in an exception group; a write that never returns is abandoned when the context is
+    cancelled.
     """
-    writer = _Writer(write, linger)
+    writer = _Writer(write, linger, written)
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(writer.run)
@@ -46,9 +52,11 @@ class _Writer:
     Not a memory channel: a rendezvous for each page is two turns of the event loop, which here are one in many pages.
     """
 
-    def __init__(self, write: Callable[[bytes], None], linger: float) -> None:
+    def __init__(self, write: Callable[[bytes], None], linger: float, written: Written | None) -> None:
         self._write = write
         self._linger = linger
+        self._tell = written
+        self._written = 0
         self._pieces: list[bytes] = []
         self._size = 0
         self._closed = False
@@ -77,7 +85,11 @@ class _Writer:
                 await self._full.wait()
             if not self._pieces:
                 return
+            size = self._size  # and no name for the batch: it would outlive its write
             await to_thread.run_sync(self._write, self._take(), abandon_on_cancel=True)
+            self._written += size
+            if self._tell:
+                await self._tell(self._written)
 
     def _take(self) -> bytes:
         batch = b"".join(self._pieces)

@@ -176,7 +176,7 @@ def test_a_failure_leaves_whole_what_was_being_taken() -> None:
 
 
 def test_what_nobody_takes_in_time_has_its_lines() -> None:
-    """As when standard output is not read: its accounts had none."""
+    """As when standard output is not read: what was listed is told, and is no success."""
     run = Run(world(*ACCOUNTS))
 
     async def never(report: Report) -> None:
@@ -193,8 +193,17 @@ def test_what_nobody_takes_in_time_has_its_lines() -> None:
                     await run.dispatch.accounts(ACCOUNTS)
 
     anyio.run(main)
-    assert Counter(line["registryId"] for line in run.lines) == Counter(account.account_id for account in ACCOUNTS)
-    assert run.ledger.totals.stopped == len(ACCOUNTS)
+    assert {line["registryId"] for line in run.lines} == {account.account_id for account in ACCOUNTS}
+    listed = [line for line in run.lines if line["code"] != "NotReached"]
+    begun = len({line["registryId"] for line in listed})
+    outcomes = Counter((line["repositoryName"] is None, line["outcome"], line["code"]) for line in listed)
+    assert outcomes == {(True, "OK", None): begun, (False, "FAILED", "NotWritten"): 2 * begun}
+    totals = run.ledger.totals
+    assert begun
+    assert totals.requests == totals.pages == sum(line["pages"] for line in run.lines) > 0
+    assert totals.repositories == {Outcome.FAILED: 2 * begun}
+    assert totals.stopped == len(ACCOUNTS) - begun == len(run.lines) - len(listed)
+    assert {failure.first.code for failure in run.ledger.failures} == {"NotWritten"}
 
 
 def test_a_stop_leaves_no_account_without_a_line() -> None:

@@ -98,6 +98,26 @@ def test_what_is_still_unwritten_after_the_grace_is_cut_short() -> None:
     assert GRACE < 5
 
 
+def test_what_the_ledger_has_to_tell_of_has_ended_before_its_own_end() -> None:
+    async def main() -> tuple[Stop, list[float]]:
+        stop, waited = Stop(), []
+        async with stop.listening():
+            since = anyio.current_time()
+            with stop.within():
+                with stop.within(spare=1.5):
+                    kill_self(signal.SIGINT)
+                    await anyio.sleep_forever()
+                waited.append(anyio.current_time() - since)
+                with stop.within(spare=0.5):
+                    await anyio.sleep_forever()
+                waited.append(anyio.current_time() - since)
+        return stop, waited
+
+    stop, waited = run(main)
+    assert stop.cut_short
+    assert waited == pytest.approx([GRACE - 1.5, GRACE - 0.5])
+
+
 def test_a_signal_that_comes_between_two_works_is_one_for_all_that_follows() -> None:
     """What follows the crawl: the ledger is written, the publication not begun, and what may wait has what is left."""
     told: list[object] = []

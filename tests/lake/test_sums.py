@@ -62,7 +62,7 @@ async def run(place: Place, world: World, form: str = "ndjson", accounts: tuple[
     """One attempt at a run, to its publication."""
     ledger = Ledger()
     async with publication(order(place, form)) as to:
-        async with to.keeping() as send, to.taking() as sink:
+        async with to.keeping() as send, to.taking(ledger) as sink:
             ledger.sends = [send]
             await to.recall(ledger.record, Hints().learn)
             await crawl(world, sink, ledger, *accounts)
@@ -195,7 +195,7 @@ def test_a_first_attempt_does_not_publish_a_part_that_was_removed_meanwhile(loca
     async def main() -> None:
         ledger = Ledger()
         async with publication(order(local)) as to:
-            async with to.keeping() as send, to.taking() as sink:
+            async with to.keeping() as send, to.taking(ledger) as sink:
                 ledger.sends = [send]
                 await to.recall(ledger.record, Hints().learn)
                 await crawl(there, sink, ledger, A, B)
@@ -252,7 +252,7 @@ async def share(place: Place, number: int, form: str = "ndjson") -> Any:
 async def crawl_share(shared: SharedPublication, world: World, account: Account) -> Callable[[], Awaitable[None]]:
     """Crawl a share; return what commits it, and publishes the run if it is the last."""
     ledger = Ledger()
-    async with shared.keeping() as send, shared.taking() as sink:
+    async with shared.keeping() as send, shared.taking(ledger) as sink:
         ledger.sends = [send]
         await crawl(world, sink, ledger, account)
     ledger.warn("a warning", account.account_id)

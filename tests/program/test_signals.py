@@ -23,6 +23,9 @@ from tests.program.conftest import Program
 ACCOUNT, REGION = "000000000001", "eu-west-1"
 STALLED = "stalled"
 
+#: Seconds from a first signal to the end, which are promised to be five, and from a second one: on a busy machine.
+IN_TIME, AT_ONCE = 6, 1
+
 
 def estate(images: int) -> Estate:
     repositories = {name: Repository(name, Series(name, images)) for name in ("first", "second", STALLED)}
@@ -123,17 +126,37 @@ def test_the_second_signal_stops_at_once(program: Program) -> None:
         assert b"received" not in process.stderr.read(), "it stopped cleanly instead"
 
 
-def test_a_reader_that_stops_reading_does_not_keep_the_stop(program: Program) -> None:
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_a_reader_that_stops_reading_does_not_keep_the_stop(program: Program, arguments: tuple[str, ...]) -> None:
+    """It has whole lines, but for the last, and nothing is OK of which it may not have every row."""
     rule = Rule(fault="stall", operation="ListImages", repository=STALLED, times=0)
     with (
         running(estate(5000), Options(faults=[rule])) as emulator,
-        started(program, emulator) as process,
+        started(program, emulator, *arguments) as process,
     ):
-        wait_until(lambda: emulator.stats()["requests"]["ecr:ListImages"] >= 3)
+        wait_until(lambda: emulator.stats()["requests"]["ecr:ListImages"] == 11 and emulator.stats()["in_flight"] == 1)
+        sent = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 143
+        assert time.monotonic() - sent < IN_TIME
         assert process.stderr
-        assert b"rows that their reader did not take are lost" in process.stderr.read()
+        assert process.stdout
+        said = process.stderr.read()
+        *lines, _ = process.stdout.read().split(b"\n")
+    assert b"rows that their reader did not take are lost" in said
+    assert b"Not written: " in said
+    assert 0 < len({tuple(json.loads(line).values()) for line in lines}) == len(lines) < 5000
+    units = ledger(program.folder)
+    assert {name: (unit["outcome"], unit["code"], unit["rows"]) for name, unit in units.items()} == {
+        "first": ("FAILED", "NotWritten", 5000),
+        "second": ("FAILED", "NotWritten", 5000),
+        STALLED: ("FAILED", "Interrupted", 0),
+        None: ("FAILED", "Interrupted", 0),
+    }
+    report = json.loads((program.folder / "report").read_bytes())
+    assert (report["status"], report["exitCode"], report["rows"], report["pages"]) == ("interrupted", 143, 10_000, 11)
+    assert report["repositories"]["FAILED"] == 3
+    assert report["targets"]["FAILED"] == 1
 
 
 @contextmanager
@@ -279,3 +302,17 @@ def test_a_full_disk_is_fatal_and_told(program: Program, file: str) -> None:
     assert b"/dev/full: No space left on device" in said
     assert b"Traceback" not in said
     assert Path("/dev/full").is_char_device(), "a device is written, never replaced"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_nothing_is_ok_that_a_full_disk_did_not_take(program: Program, arguments: tuple[str, ...]) -> None:
+    with running(estate(10)) as emulator, started(program, emulator, *arguments, "--output", "/dev/full") as process:
+        _, said = process.communicate()
+    assert process.returncode == 1
+    assert b"and 2 more: NotWritten: " in said
+    assert b"Not written: " in said
+    repositories = [unit for name, unit in ledger(program.folder).items() if name]
+    assert {(unit["outcome"], unit["code"], unit["rows"]) for unit in repositories} == {("FAILED", "NotWritten", 10)}
+    assert len(repositories) == 3
+    report = json.loads((program.folder / "report").read_bytes())
+    assert (report["status"], report["repositories"]["OK"], report["repositories"]["FAILED"]) == ("failed", 0, 3)
