@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,8 +21,19 @@ import pytest
 from crawler.emulator import Emulator, Estate
 from tests.lake.conftest import Place, Zygote, company, rows_of
 from tests.lake.test_crash import check_published, check_unpublished_or_whole, command
+from tests.program.test_signals import IN_TIME
 
 _WORKERS = ["--workers", "2"]
+
+#: Each takes some seconds: one that tells whether it works is part of `make test`.
+_OFTEN = pytest.mark.parametrize(
+    ("place", "times"),
+    [
+        ("local", 1),
+        *(pytest.param(*where, marks=pytest.mark.slow) for where in (("local", 10), ("s3", 1), ("s3", 10))),
+    ],
+    indirect=["place"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +86,6 @@ def requests(emulator: Emulator) -> int:
     return int(emulator.stats()["requests"].get("ecr:ListImages", 0))
 
 
-@pytest.mark.slow
 def test_rows_ledger_and_manifest_are_those_of_one_process(program: Zygote, local: Place, estate: Estate) -> None:
     options = (
         "--page-size",
@@ -117,8 +129,7 @@ def kill_workers(process: subprocess.Popen[bytes], emulator: Emulator, times: in
     return killed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("times", [1, 10])
+@_OFTEN
 def test_a_worker_is_killed(program: Zygote, place: Place, estate: Estate, emulator: Emulator, times: int) -> None:
     with started(program, *command(place, "r"), *_WORKERS, "--max-rps", "15") as process:
         assert kill_workers(process, emulator, times, every=3) == times
@@ -141,8 +152,7 @@ def test_a_worker_is_killed_while_rows_go_to_a_stream(
     assert len({(unit["registryId"], unit["region"], unit["repositoryName"]) for unit in units}) == len(units)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("times", [1, 10])
+@_OFTEN
 def test_the_driver_is_killed_and_goes_on(
     program: Zygote, place: Place, estate: Estate, emulator: Emulator, times: int
 ) -> None:
@@ -209,7 +219,7 @@ def test_a_signal_leaves_whole_lines_and_a_line_for_each_account(
         sent = time.monotonic()
         process.send_signal(number)
         stdout, _ = process.communicate(timeout=30)
-        assert time.monotonic() - sent < 6, "five seconds, and what it takes to end"
+        assert time.monotonic() - sent < IN_TIME
     assert process.returncode == 128 + number, program.said()
     assert not (program.folder / "ledger.partial").exists()
     units = [json.loads(line) for line in (program.folder / "ledger").read_bytes().splitlines()]
@@ -221,6 +231,42 @@ def test_a_signal_leaves_whole_lines_and_a_line_for_each_account(
     rows = Counter(rows_of(stdout, "rows.ndjson"))
     assert rows <= Counter(estate.rows())
     assert sum(unit["rows"] for unit in units) == rows.total()
+
+
+def in_pipe(process: subprocess.Popen[bytes]) -> int:
+    """Bytes of its standard output that nobody has read yet."""
+    assert process.stdout
+    return int.from_bytes(fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def test_a_signal_while_nobody_reads_counts_what_was_written_and_no_more(
+    program: Zygote, estate: Estate, emulator: Emulator
+) -> None:
+    """The pipe holds the rows of an account or two."""
+    some = ["--repository", "team/[234]"]
+    with started(program, "--accounts", "accounts.yaml", "--ledger", "ledger", *some, *_WORKERS) as process:
+        full, at = 60_000, requests(emulator)
+        while in_pipe(process) < full or requests(emulator) - at < 24:
+            time.sleep(0.005)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM, program.said()
+        assert time.monotonic() - sent < IN_TIME
+        assert process.stdout
+        *lines, _ = process.stdout.read().splitlines(keepends=True)
+    assert "rows that their reader did not take are lost" in program.said()
+    assert "Not written: " in program.said()
+    assert lines
+    rows = Counter(rows_of(b"".join(lines), "rows.ndjson"))
+    assert rows <= Counter(estate.rows())
+    units = [json.loads(line) for line in (program.folder / "ledger").read_bytes().splitlines()]
+    assert {unit["registryId"] for unit in units} == set(estate.accounts)
+    assert len({(unit["registryId"], unit["region"], unit["repositoryName"]) for unit in units}) == len(units)
+    assert "NotWritten" in {unit["code"] for unit in units}
+    read = Counter(row[:3] for row in rows.elements())
+    for unit in units:
+        if unit["outcome"] == "OK" and unit["repositoryName"]:
+            assert read[unit["registryId"], unit["region"], unit["repositoryName"]] == unit["rows"]
 
 
 #: Python itself runs this in each process: what is sent from one to another is written down.
