@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
@@ -191,6 +192,7 @@ def crawl_alone(assignment: Assignment, shard: Shard) -> Report | Fatal:
 
     What no shard would survive is returned as it is.
     """
+    os.umask(0o077)  # a cluster's processes have that of whoever has started it; see `cli.main`
     raise_descriptors()
     logs.configure(*assignment.log)
 
@@ -202,10 +204,9 @@ def crawl_alone(assignment: Assignment, shard: Shard) -> Report | Fatal:
     try:
         return anyio.run(main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
     except (Exception, BaseExceptionGroup) as error:
-        failure = told_as(error)
-        if failure is None:
-            raise
-        return failure
+        if failure := told_as(error):
+            return failure
+        raise
 
 
 @asynccontextmanager

@@ -76,7 +76,10 @@ class Store:
 
     @classmethod
     def local(cls, name: str) -> Self:
-        """A folder, made if need be. Raises `UsageError` if it cannot be written. Modes are by the process's umask."""
+        """A folder, made if need be. Raises `UsageError` if it cannot be written.
+
+        Modes are by the process's umask, which the command line sets, and the task on a cluster.
+        """
         folder = Path(os.path.realpath(name))
         try:
             folder.mkdir(parents=True, exist_ok=True)

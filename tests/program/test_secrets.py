@@ -109,12 +109,12 @@ def left(folder: Path) -> Iterator[tuple[str, bytes]]:
                 yield str(path), f"{table.schema.metadata} {table.to_pylist()}".encode()
 
 
-def arguments_below(process: int) -> Iterator[tuple[str, bytes]]:
-    """Of the process, and of all that it has started."""
-    yield str(process), Path(f"/proc/{process}/cmdline").read_bytes()
+def family(process: int) -> Iterator[Path]:
+    """What /proc has of the process, and of all that it has started."""
+    yield Path(f"/proc/{process}")
     for thread in Path(f"/proc/{process}/task").iterdir():
         for child in (thread / "children").read_text().split():
-            yield from arguments_below(int(child))
+            yield from family(int(child))
 
 
 def assert_none(emulator: Emulator, told: Iterable[tuple[str, bytes]]) -> None:
@@ -145,7 +145,7 @@ def test_of_a_published_run_by_workers(program: Program, told: tuple[str, ...]) 
         )
         try:
             assert held.reached.wait(60)
-            arguments = list(arguments_below(process.pid))
+            arguments = [(str(each), (each / "cmdline").read_bytes()) for each in family(process.pid)]
             half_way = list(left(program.folder))
             held.release()
             assert process.wait(60) == 0, (program.folder / "stderr").read_text()
