@@ -26,15 +26,21 @@ async def pages(fetch: Fetch[T], chain: Chain, *, empty_pages_cap: int = EMPTY_P
     """Yield the pages of one chain in order, empty ones included, and keep `chain` up to date.
 
     Raises `ChainBroken` when a token comes a second time, however far apart the two are (botocore's paginator sees only
-    neighbours, so tokens A, B, A, B would keep it busy for ever), or after `empty_pages_cap` empty pages in a row.
-    Each page is yielded before its token is judged: what was fetched is never withheld. Consume under `aclosing`.
+    neighbours, so tokens A, B, A, B would keep it busy for ever), when a page does, by its fingerprint, or after
+    `empty_pages_cap` empty pages in a row. A page that comes again is not yielded again; any other is, before its token
+    is judged: what was fetched is never withheld. Consume under `aclosing`.
     """
     seen: set[str] = set()
+    held: set[int] = set()
     empty = 0
     token: str | None = None
     while True:
         page = await fetch(token)
         chain.pages += 1
+        if page.items and page.fingerprint is not None:
+            if page.fingerprint in held:
+                raise ChainBroken("RepeatedPage", f"page {chain.pages} holds what an earlier page of its chain held")
+            held.add(page.fingerprint)
         chain.items += len(page.items)
         yield page
         token = page.next_token

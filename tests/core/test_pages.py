@@ -35,9 +35,14 @@ def listed(*all_pages: Page[str]) -> Server:
     return Server(lambda index: all_pages[index])
 
 
-def follow(fetch: Fetch[str], chain: Chain | None = None, cap: int = EMPTY_PAGES_CAP) -> list[Page[str]]:
-    """Collect the pages; where the chain breaks, what came before is in `broken_after`."""
-    got: list[Page[str]] = []
+def follow(
+    fetch: Fetch[str],
+    chain: Chain | None = None,
+    cap: int = EMPTY_PAGES_CAP,
+    got: list[Page[str]] | None = None,
+) -> list[Page[str]]:
+    """Collect the pages into `got`, which has what came before where the chain breaks."""
+    got = [] if got is None else got
 
     async def main() -> None:
         async with aclosing(pages(fetch, chain or Chain(), empty_pages_cap=cap)) as listing:
@@ -75,6 +80,24 @@ def test_a_cycle_of_any_length_is_stopped_at_its_first_repeat(lead: int, length:
     assert len(server.tokens) == len(set(server.tokens)) == lead + length + 1
     assert chain.pages == chain.items == lead + length + 1
     assert caught.value.__notes__ == [f"{lead + length + 1} pages before"]
+
+
+@pytest.mark.parametrize("between", [[], [Page(["c"], "t2", 12)], [Page([], "t2", 13)]])
+def test_a_page_that_comes_again_is_the_end_and_not_delivered_again(between: list[Page[str]]) -> None:
+    first, again = Page(["a", "b"], "t1", 11), Page(["a", "b"], None, 11)
+    chain, got = Chain(), list[Page[str]]()
+    with pytest.raises(ChainBroken) as caught:
+        follow(listed(first, *between, again), chain, got=got)
+    count = 2 + len(between)
+    assert str(caught.value) == f"RepeatedPage: page {count} holds what an earlier page of its chain held"
+    assert got == [first, *between]
+    assert (chain.pages, chain.items) == (count, 2 + sum(len(page.items) for page in between))
+
+
+@pytest.mark.parametrize("fingerprint", [None, 11])
+def test_pages_that_cannot_be_told_apart_and_empty_ones_may_come_again(fingerprint: int | None) -> None:
+    items = ["a"] if fingerprint is None else []
+    assert len(follow(listed(Page(items, "t1", fingerprint), Page(items, None, fingerprint)))) == 2
 
 
 @pytest.mark.parametrize(("tokens", "requests"), [("AA", 2), ("ABAB", 3), ("ABCB", 4), ("ABB", 3)])
