@@ -65,6 +65,23 @@ def test_a_part_of_a_folder_is_read_where_it_lies(tmp_path: Path) -> None:
     run(tmp_path, main)
 
 
+def test_a_link_that_was_left_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / "out"
+    victim.write_bytes(b"precious")
+    folder.mkdir()
+    for name in ("put", "created"):
+        (folder / name).symlink_to(victim)
+
+    async def main(store: Store) -> None:
+        await store.put("put", b"rows")
+        with pytest.raises(Exists):
+            await store.create("created", b"rows")
+
+    run(tmp_path, main)
+    assert victim.read_bytes() == b"precious"
+    assert not (folder / "put").is_symlink()
+
+
 def test_a_disk_that_cannot_be_read_is_the_stores_fault() -> None:
     """The first page of memory is nobody's: Linux answers EIO, as a broken disk does."""
 

@@ -106,3 +106,34 @@ def test_of_published_runs_and_what_is_made_of_them(program: Program, given: set
 def test_of_a_task_on_a_cluster(program: Program) -> None:
     run(program, sys.executable, "-c", TASK)
     assert stat.S_IMODE((program.folder / "out").stat().st_mode) == 0o700
+
+
+#: Each option that names a file to write, after what goes before it.
+NAMED = [
+    ("--output",),
+    ("--output", "-", "--ledger"),
+    ("--output", "-", "--report"),
+    ("--output", "-", "--hints"),
+]
+
+
+@pytest.mark.parametrize("options", NAMED, ids=" ".join)
+def test_a_link_that_is_named_stays_and_one_that_was_left_beside_is_not_followed(
+    program: Program, options: tuple[str, ...]
+) -> None:
+    """Who starts the program chooses the name; what is in the way of `NAME.partial` may be another's choice."""
+    named, real, victim = (program.folder / name for name in ("named", "real", "victim"))
+    named.symlink_to(real)
+    real.write_bytes(b"of last night")
+    victim.write_bytes(b"precious")
+    left = program.folder / "real.partial"
+    with company(program):
+        left.symlink_to(victim)
+        refused = program.run(*CRAWL[:2], *options, "named")
+        assert (refused.returncode, victim.read_bytes(), real.read_bytes()) == (2, b"precious", b"of last night")
+        assert b"cannot be written: Too many levels of symbolic links" in refused.stderr
+        left.unlink()
+        assert program.run(*CRAWL[:2], *options, "named").returncode == 0
+    assert named.is_symlink()
+    assert real.read_bytes().startswith(b"{")
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
