@@ -35,7 +35,7 @@ from crawler.model import (
 )
 from crawler.pages import each_once
 from crawler.registry import Registries, Registry
-from crawler.retry import RetryPolicy, retry
+from crawler.retry import RetryPolicy, counted, retry
 from crawler.sinks import Rows, Sink
 from crawler.wanted import Filter, Unmatched
 
@@ -253,7 +253,7 @@ class Crawl:
         await self._ledger.record(result)
 
     def _persistent(self, fetch: Fetch[ItemT], governor: Governor, chain: Chain) -> Fetch[ItemT]:
-        return retry(governor.govern(fetch), self._policy, chain)
+        return retry(governor.govern(counted(fetch, chain)), self._policy)
 
     async def _settle(
         self, unit: Unit, work: Callable[[Chain], Awaitable[Outcome]]

@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -104,21 +105,30 @@ async def persist(call: Callable[[], Awaitable[T]], policy: RetryPolicy) -> T:
     return await retrying(attempt)
 
 
-def retry(fetch: Fetch[T], policy: RetryPolicy, chain: Chain) -> Fetch[T]:
-    """The same Fetch, each page persisted in; attempts and throttles are counted into `chain`."""
+def retry(fetch: Fetch[T], policy: RetryPolicy) -> Fetch[T]:
+    """The same Fetch, each page persisted in."""
 
-    async def fetch_persistently(token: str | None) -> Page[T]:
-        async def attempt() -> Page[T]:
-            chain.attempts += 1
-            try:
-                page = await fetch(token)
-            except CrawlError as error:
-                chain.throttled += isinstance(error, Throttled)
-                chain.trouble = str(error)
-                raise
-            chain.trouble = None
-            return page
-
-        return await persist(attempt, policy)
+    def fetch_persistently(token: str | None) -> Awaitable[Page[T]]:
+        return persist(partial(fetch, token), policy)
 
     return fetch_persistently
+
+
+def counted(fetch: Fetch[T], chain: Chain) -> Fetch[T]:
+    """The same Fetch; attempts and throttles are counted into `chain`.
+
+    To be governed after that: what waits for its turn has asked for nothing yet.
+    """
+
+    async def fetch_and_count(token: str | None) -> Page[T]:
+        chain.attempts += 1
+        try:
+            page = await fetch(token)
+        except CrawlError as error:
+            chain.throttled += isinstance(error, Throttled)
+            chain.trouble = str(error)
+            raise
+        chain.trouble = None
+        return page
+
+    return fetch_and_count

@@ -163,3 +163,17 @@ def test_a_ledger_that_stands_still_does_not_hold_up_the_end() -> None:
         return anyio.current_time() - 100
 
     assert run(main) <= 6 * LAST_WORDS
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_who_waits_for_its_turn_has_asked_nothing(stage: Stage) -> None:
+    """A line had one attempt too many, and the timeline a few hundred after some workers were killed."""
+    rehearsal = rehearse(stage)
+
+    async def main() -> None:
+        with anyio.move_on_after(100):
+            await crawling(rehearsal.crawl(), organization=stage.organization)()
+
+    run(main)
+    asked = sum(count for spot, count in rehearsal.world.calls.items() if spot[0] in ("repositories", "images"))
+    assert sum(line["attempts"] for line in rehearsal.lines) == asked

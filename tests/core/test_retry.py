@@ -30,7 +30,7 @@ from crawler.errors import (
 from crawler.governor import Governor
 from crawler.model import Chain, Fetch, Page
 from crawler.pace import Pace
-from crawler.retry import RetryPolicy, persist, retry
+from crawler.retry import RetryPolicy, counted, persist, retry
 from tests.fakes import LONGEST, Step, run
 
 THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
@@ -85,7 +85,7 @@ def test_what_a_failed_attempt_held_is_gone_once_the_next_has_answered(failures:
 def test_waits_double_up_to_the_cap() -> None:
     fetch, times = scripted(*[THROTTLED] * 9)
     chain = Chain()
-    assert run(lambda: retry(fetch, LONGEST, chain)(None)) == PAGE
+    assert run(lambda: retry(counted(fetch, chain), LONGEST)(None)) == PAGE
     assert gaps(times) == [0.25, 0.5, 1, 2, 4, 8, 16, 20, 20]
     assert (chain.attempts, chain.throttled) == (10, 9)
 
@@ -99,7 +99,7 @@ def test_each_wait_is_drawn_anew_between_nothing_and_its_bound() -> None:
         return next(drawn)
 
     fetch, times = scripted(*[Transient("ServerException", "")] * 3)
-    run(lambda: retry(fetch, RetryPolicy(uniform=uniform), Chain())(None))
+    run(lambda: retry(fetch, RetryPolicy(uniform=uniform))(None))
     assert asked == [(0, 0.25), (0, 0.5), (0, 1)]
     assert gaps(times) == pytest.approx([0.1, 0.0, 0.7])
 
@@ -110,7 +110,7 @@ def test_each_wait_is_drawn_anew_between_nothing_and_its_bound() -> None:
 )
 def test_the_wish_of_the_service_is_a_lower_bound(retry_after: float | None, waited: float) -> None:
     fetch, times = scripted(Throttled("ThrottlingException", "", retry_after))
-    run(lambda: retry(fetch, LONGEST, Chain())(None))
+    run(lambda: retry(fetch, LONGEST)(None))
     assert gaps(times) == [waited]
 
 
@@ -128,12 +128,12 @@ def test_the_bound_stops_growing_at_the_cap(attempt: int) -> None:
 def test_a_page_is_asked_for_20_times_within_15_minutes_unless_told_otherwise() -> None:
     fetch, times = scripted(*[THROTTLED] * 50)
     with pytest.raises(Throttled):
-        run(lambda: retry(fetch, LONGEST, Chain())(None))
+        run(lambda: retry(fetch, LONGEST)(None))
     assert len(times) == 20
     asking = Throttled("ThrottlingException", "", 300.0)
     fetch, times = scripted(*[asking] * 50)
     with pytest.raises(Throttled):
-        run(lambda: retry(fetch, LONGEST, Chain())(None))
+        run(lambda: retry(fetch, LONGEST)(None))
     assert times[-1] - times[0] == 900
 
 
@@ -143,7 +143,7 @@ def test_at_100_percent_throttle_the_requests_are_exactly_the_cap(attempts: int)
     chain = Chain()
     policy = RetryPolicy(attempts=attempts, seconds=1e9, uniform=lambda _low, high: high)
     with pytest.raises(Throttled) as caught:
-        run(lambda: retry(fetch, policy, chain)(None))
+        run(lambda: retry(counted(fetch, chain), policy)(None))
     assert caught.value is THROTTLED
     assert len(times) == chain.attempts == chain.throttled == attempts
 
@@ -153,7 +153,7 @@ def test_no_attempt_starts_later_than_the_seconds_after_the_first_failure(second
     fetch, times = scripted(*[THROTTLED] * 50)
     policy = RetryPolicy(seconds=seconds, uniform=lambda _low, high: high)
     with pytest.raises(Throttled):
-        run(lambda: retry(fetch, policy, Chain())(None))
+        run(lambda: retry(fetch, policy)(None))
     assert len(times) == made
     assert times[-1] - times[0] <= seconds
 
@@ -162,7 +162,7 @@ def test_a_wish_beyond_the_time_that_is_left_is_not_waited_for() -> None:
     async def main() -> float:
         fetch, times = scripted(Throttled("ThrottlingException", "", 31.0))
         with pytest.raises(Throttled):
-            await retry(fetch, replace(LONGEST, seconds=30.0), Chain())(None)
+            await retry(fetch, replace(LONGEST, seconds=30.0))(None)
         assert len(times) == 1
         return anyio.current_time()
 
@@ -205,7 +205,7 @@ def test_the_first_attempt_does_not_count_as_waiting() -> None:
 def test_what_will_not_pass_is_not_asked_again(error: Exception) -> None:
     fetch, times = scripted(error)
     with pytest.raises(type(error)) as caught:
-        run(lambda: retry(fetch, LONGEST, Chain())(None))
+        run(lambda: retry(fetch, LONGEST)(None))
     assert caught.value is error
     assert len(times) == 1
 
@@ -216,7 +216,7 @@ def test_what_will_not_pass_is_not_asked_again(error: Exception) -> None:
 def test_what_will_not_pass_is_not_asked_again_after_what_might_have(error: Exception) -> None:
     fetch, times = scripted(THROTTLED, error)
     with pytest.raises(type(error)) as caught:
-        run(lambda: retry(fetch, LONGEST, Chain())(None))
+        run(lambda: retry(fetch, LONGEST)(None))
     assert caught.value is error
     assert len(times) == 2
 
@@ -232,7 +232,7 @@ def test_each_attempt_asks_for_the_same_page() -> None:
         return PAGE
 
     governed = Governor(slots=1, pace=Pace()).govern(fetch)
-    run(lambda: retry(governed, LONGEST, Chain())("a token"))
+    run(lambda: retry(governed, LONGEST)("a token"))
     assert asked == ["a token"] * 3
 
 
@@ -240,7 +240,7 @@ def test_errors_of_all_kinds_share_one_count_and_the_last_is_raised() -> None:
     fetch, times = scripted(THROTTLED, Transient("A", ""), THROTTLED, Transient("B", "the last"))
     chain = Chain()
     with pytest.raises(Transient, match="B: the last"):
-        run(lambda: retry(fetch, RetryPolicy(attempts=4), chain)(None))
+        run(lambda: retry(counted(fetch, chain), RetryPolicy(attempts=4))(None))
     assert (len(times), chain.attempts, chain.throttled) == (4, 4, 2)
 
 
@@ -249,7 +249,7 @@ def test_each_page_has_attempts_of_its_own() -> None:
     chain = Chain()
 
     async def main() -> None:
-        persistent = retry(fetch, RetryPolicy(attempts=3), chain)
+        persistent = retry(counted(fetch, chain), RetryPolicy(attempts=3))
         await persistent(None)
         await persistent("token")
 
@@ -260,7 +260,7 @@ def test_each_page_has_attempts_of_its_own() -> None:
 def test_each_new_attempt_is_logged_with_its_reason_and_its_wait(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "crawler.retry")
     fetch, _ = scripted(Throttled("ThrottlingException", "Rate exceeded", 1.23456), Transient("Timeout", "60 s"))
-    run(lambda: retry(fetch, LONGEST, Chain())(None))
+    run(lambda: retry(fetch, LONGEST)(None))
     told = [vars(record) for record in caplog.records]
     assert [(record["msg"], record["attempt"], record["seconds"], record["error"]) for record in told] == [
         ("trying again", 1, 1.235, "ThrottlingException: Rate exceeded"),
@@ -273,7 +273,7 @@ def test_the_trouble_of_a_chain_is_that_of_its_newest_request() -> None:
         fetch, _ = scripted(THROTTLED, Transient("Timeout", "60 s"))
         chain = Chain()
         async with anyio.create_task_group() as group:
-            group.start_soon(retry(fetch, LONGEST, chain), None)
+            group.start_soon(retry(counted(fetch, chain), LONGEST), None)
             await anyio.sleep(0.125)
             assert chain.trouble == "ThrottlingException: Rate exceeded"
             await anyio.sleep(0.25)
@@ -289,7 +289,7 @@ def test_a_cancellation_is_neither_retried_nor_swallowed(backend: str) -> None:
         fetch, times = scripted(Throttled("ThrottlingException", "", 800.0))
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
-                group.start_soon(retry(fetch, LONGEST, Chain()), None)
+                group.start_soon(retry(fetch, LONGEST), None)
                 await anyio.wait_all_tasks_blocked()
                 scope.cancel()
         return len(times), scope.cancelled_caught
@@ -315,9 +315,9 @@ def test_the_slot_is_free_while_backing_off(*, backing_off_holds_the_slot: bool,
             return page
 
         if backing_off_holds_the_slot:
-            chained = governor.govern(retry(throttled_at_first, a_minute, Chain()))
+            chained = governor.govern(retry(throttled_at_first, a_minute))
         else:
-            chained = retry(governor.govern(throttled_at_first), a_minute, Chain())
+            chained = retry(governor.govern(throttled_at_first), a_minute)
         neighbour, _ = scripted(1.0)
         async with anyio.create_task_group() as group:
             group.start_soon(chained, None)
