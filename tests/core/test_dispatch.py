@@ -12,14 +12,14 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from crawler.cutting import MOST, SHARES, cut, cut_listed, pieces_of, size_of
-from crawler.engines.dispatch import LOSSES
+from crawler.engines.dispatch import LAST_REPORT, LOSSES
 from crawler.errors import Denied, Fatal
 from crawler.hints import LONG, Hints, Memory
-from crawler.model import Account, RowKind, Target
+from crawler.model import Account, Outcome, RowKind, Target
 from crawler.settings import Settings
 from crawler.shard import Report, Shard
 from tests.core.crews import ACCOUNTS, ORGANIZATION, Run, world
-from tests.fakes import HANG, Rehearsal, Step, Tree, World, image, leaves, small_tree
+from tests.fakes import HANG, Rehearsal, Step, Tree, World, image, leaves, run, small_tree
 
 
 def test_every_account_is_crawled_once() -> None:
@@ -221,6 +221,27 @@ def test_a_stop_leaves_no_account_without_a_line() -> None:
     anyio.run(main)
     assert Counter(line["registryId"] for line in run.lines) == Counter(account.account_id for account in ACCOUNTS)
     assert run.ledger.totals.stopped == len(ACCOUNTS)
+
+
+def test_who_does_not_tell_in_time_what_it_has_is_not_waited_for() -> None:
+    """As a worker that hangs when the run is stopped."""
+    stuck = Run(world(*ACCOUNTS))
+
+    async def never(_: Shard) -> Report:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    stuck.crew.crawl = stuck.crew.stop = never
+
+    async def main() -> None:
+        started = anyio.current_time()
+        async with stuck.dispatch.running():
+            with anyio.move_on_after(1):
+                await stuck.dispatch.accounts(ACCOUNTS)
+            assert anyio.current_time() - started == 1 + LAST_REPORT
+
+    run(main)
+    assert Counter(line["registryId"] for line in stuck.lines) == Counter(account.account_id for account in ACCOUNTS)
 
 
 def test_globs_that_match_nowhere_are_told_apart_from_those_that_match_in_one_shard() -> None:
