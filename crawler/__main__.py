@@ -1,15 +1,34 @@
 """`python -m crawler`, and the `crawler` command."""
 
+import errno
 import gc
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 
 from crawler import __version__
+
+#: What a disk says that cannot take more, and a descriptor that nothing can be written to.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # What is opened first would get the number of what is closed, and be written to or closed in its place.
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:  # noqa: PLR2004  (standard error)
+        pass
+    os.close(descriptor)
+    try:
+        with _printed():
+            _run()
+    except SystemExit as ended:
+        if "obstore" in sys.modules and isinstance(ended.code, int):
+            _leave(ended.code)
+        raise
+
+
+def _run() -> None:
     if sys.argv[1:] == ["--version"]:
         # Scripts ask for it before each run, and it needs nothing of all that is imported below.
         sys.stdout.write(f"{__version__}\n")
@@ -24,12 +43,32 @@ def main() -> None:
         sys.exit(
             f"crawler: {missing.name} is not installed here: run `. .venv/bin/activate`, or `python -m pip install .`"
         )
+    run()
+
+
+@contextmanager
+def _printed() -> Generator[None]:
+    """Have standard output take all that the body prints; end the process where it does not."""
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  (it lasts)
     try:
-        run()
-    except SystemExit as ended:
-        if "obstore" in sys.modules and isinstance(ended.code, int):
-            _leave(ended.code)
-        raise
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # of `schema | head`
+        code = 141
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        why = " is closed" if error.errno == errno.EBADF else f": {error.strerror}"
+        with suppress(OSError, AttributeError):  # there may be nobody to tell
+            sys.stderr.write(f"standard output{why}\n")
+        code = 1
+    else:
+        return
+    sys.stdout = None  # the interpreter would try once more when it ends
+    sys.exit(code)
 
 
 def _leave(code: int) -> None:

@@ -345,6 +345,3 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:  # before the crawl, which has its own way to stop
         sys.exit(130)
-    except BrokenPipeError:  # of `schema | head`; the interpreter would try once more when it ends
-        sys.stdout = None
-        sys.exit(141)

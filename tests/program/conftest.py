@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -67,14 +67,19 @@ class Forks:
         self._server.wait()
 
     def run(
-        self, arguments: tuple[str, ...], environment: dict[str, str], folder: Path, stdin: bytes
+        self,
+        arguments: tuple[str, ...],
+        environment: dict[str, str],
+        folder: Path,
+        stdin: bytes,
+        stdout: IO[bytes] | None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run the program to its end, as `subprocess.run` does."""
+        """Run the program to its end, as `subprocess.run` does; without a `stdout` of the caller's it is captured."""
         order = json.dumps({"arguments": arguments, "environment": environment, "folder": str(folder)})
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             given.write(stdin)
             given.seek(0)
-            socket.send_fds(self._orders, [order.encode()], [file.fileno() for file in (given, out, err)])
+            socket.send_fds(self._orders, [order.encode()], [file.fileno() for file in (given, stdout or out, err)])
             child = int(self._orders.recv(100))
             with _killed_after(child, 120):
                 code = os.waitstatus_to_exitcode(int(self._orders.recv(100)))
@@ -112,8 +117,10 @@ class Program:
     def env(self) -> dict[str, str]:
         return {**os.environ, **self.environment, "COLUMNS": "100"}
 
-    def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return forks().run(arguments, self.env(), self.folder, stdin)
+    def run(
+        self, *arguments: str, stdin: bytes = b"", stdout: IO[bytes] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        return forks().run(arguments, self.env(), self.folder, stdin, stdout)
 
     def crawl(self, accounts: str, *arguments: str) -> Crawled:
         (self.folder / "accounts.yaml").write_text(accounts)

@@ -60,8 +60,9 @@ def main() -> None:
             if child == 0:
                 orders.close()
                 code = _ended(json.loads(message), files)
-                sys.stdout.flush()
-                sys.stderr.flush()
+                for stream in (sys.stdout, sys.stderr):
+                    if stream:  # which the program lets go of where it cannot be written
+                        stream.flush()
                 os._exit(code)
             for file in files:
                 os.close(file)
