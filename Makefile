@@ -122,7 +122,7 @@ mutation: .venv/ready
 
 audit: .venv/ready
 	$(bin)/python -m pip install --quiet 'pip-audit>=2.9' 'bandit>=1.9'
-	$(bin)/bandit --quiet --recursive --severity-level medium crawler
+	$(bin)/bandit --quiet --recursive --configfile pyproject.toml crawler
 	$(bin)/pip-audit --requirement constraints.txt --disable-pip --vulnerability-service osv || { \
 		echo 'make audit: what is listed above is known; or, after a ConnectionError, osv.dev cannot be reached and nothing was looked up'; \
 		exit 1; }

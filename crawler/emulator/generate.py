@@ -17,16 +17,16 @@ _WITHOUT_IMAGES = 0.1
 
 def skewed(seed: int, accounts: int, regions: Sequence[str], *, empty: float, largest: int) -> list[Account]:
     """See `Estate.generate`. Sizes are `largest / rank`, dealt out at random: a few are huge and most are small."""
-    random = Random(seed)  # noqa: S311 - an estate is no secret
+    random = Random(seed)  # noqa: S311 - an estate is no secret  # nosec B311
     targets = [(number, region) for number in range(1, accounts + 1) for region in regions]
     # At least one is filled: an estate without an image would prove nothing.
-    filled = sorted(random.sample(targets, k=max(1, round(len(targets) * (1 - empty)))))
+    filled = sorted(random.sample(targets, k=max(1, round(len(targets) * (1 - empty)))))  # nosec B311
     counts = {target: min(_MOST_REPOSITORIES, int(random.paretovariate(0.8))) for target in filled}
     ranks = list(range(1, sum(counts.values()) + 1))
     random.shuffle(ranks)
     repositories: dict[int, dict[str, Repositories]] = {}
     for (number, region), count in counts.items():
-        sizes = [0 if random.random() < _WITHOUT_IMAGES else largest // ranks.pop() for _ in range(count)]
+        sizes = [0 if random.random() < _WITHOUT_IMAGES else largest // ranks.pop() for _ in range(count)]  # nosec B311
         key = f"{seed}/{account_id(number)}/{region}"
         repositories.setdefault(number, {})[region] = _repositories(key, [_name(i) for i in range(count)], sizes, MIXED)
     return [

@@ -72,7 +72,7 @@ async def serve(
     options = options or Options()
     world = World(estate, options)
     services = Services(world)
-    random = Random(options.seed)  # noqa: S311 - latency is no secret
+    random = Random(options.seed)  # noqa: S311 - latency is no secret  # nosec B311
     connections: set[Connection] = set()
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(services, random, connections), host, port, ssl=options.tls, backlog=_BACKLOG

@@ -11,7 +11,7 @@ from crawler.emulator.messages import Refusal
 
 #: The hub's key pair, as public as the rest of this file.
 HUB_ACCESS_KEY = "AKIAEMULATOREXAMPLE1"
-HUB_SECRET_KEY = "hub/secret/key/of/the/local/emulator/000"  # noqa: S105 - made up, and printed at the start
+HUB_SECRET_KEY = "hub/secret/key/of/the/local/emulator/000"  # noqa: S105 - made up, and printed  # nosec B105
 
 
 @dataclass(slots=True)
