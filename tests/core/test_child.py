@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,9 +16,10 @@ import anyio
 import pytest
 from anyio.abc import Process
 
+from crawler import worker
 from crawler.engines import Lost, child
 from crawler.engines.processes import Processes
-from crawler.errors import Fatal
+from crawler.errors import Fatal, UsageError
 from crawler.model import Account
 from crawler.shard import Shard
 
@@ -130,3 +133,31 @@ def test_a_worker_that_cannot_be_started_is_a_failure(monkeypatch: pytest.Monkey
         "and open files (memory, ulimit -u, ulimit -n)"
     )
     assert said[errno.ENOENT].endswith(f"is {sys.executable} as it was when this run began?")
+
+
+def test_signals_are_for_who_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service manager sends them to all processes of a service: what the workers had fetched was lost."""
+    heeded = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+
+    async def ended(_: int) -> int:
+        for number in heeded:
+            signal.raise_signal(number)
+        return 0
+
+    monkeypatch.setattr(worker, "_serve", ended)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    try:
+        assert worker.serve(0) == 0
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
+
+
+def test_it_is_not_for_the_command_line() -> None:
+    reader, writer = os.pipe()
+    os.close(writer)
+    try:
+        with pytest.raises(UsageError, match="is what --workers starts, and not for the command line"):
+            anyio.run(worker._serve, reader)
+    finally:
+        os.close(reader)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import signal
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -282,31 +280,3 @@ def test_who_started_it_may_end_before_it_said_anything(world: World) -> None:
         pass
 
     assert served(driver) == [0]
-
-
-def test_signals_are_for_who_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service manager sends them to all processes of a service: what the workers had fetched was lost."""
-    heeded = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
-
-    async def ended(_: int) -> int:
-        for number in heeded:
-            signal.raise_signal(number)
-        return 0
-
-    monkeypatch.setattr(worker, "_serve", ended)
-    monkeypatch.setattr(gc, "freeze", lambda: None)
-    try:
-        assert worker.serve(0) == 0
-    finally:
-        for number, handler in heeded.items():
-            signal.signal(number, handler)
-
-
-def test_it_is_not_for_the_command_line() -> None:
-    reader, writer = os.pipe()
-    os.close(writer)
-    try:
-        with pytest.raises(UsageError, match="is what --workers starts, and not for the command line"):
-            anyio.run(worker._serve, reader)
-    finally:
-        os.close(reader)
