@@ -148,6 +148,8 @@ def _rows(body: bytes, member: str) -> tuple[dict[str, Any], list[dict[str, Any]
     rows = fields.get(member)
     if not isinstance(rows, list):
         raise malformed(body, f"a page with a list of {member}")
+    if not rows and "__type" in fields:  # an error, whatever its status says; no empty page
+        raise malformed(body, f"a page of {member}")
     return fields, cast("list[dict[str, Any]]", rows)
 
 

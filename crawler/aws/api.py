@@ -204,7 +204,9 @@ def read(model: OperationModel, answer: Response, wanted: str, entries: Document
         raise malformed(answer.body, f"a result of {model.name}") from error
     # botocore makes an empty list of a missing XML member; what we ask in XML is never empty.
     in_xml = protocol in ("query", "ec2")
-    if parsed.get(wanted) is None or (in_xml and not parsed[wanted]):
+    # And an error in JSON says its type, whatever its status is.
+    nothing = in_xml or b'"__type"' in answer.body
+    if parsed.get(wanted) is None or (nothing and not parsed[wanted]):
         raise malformed(answer.body, f"a result of {model.name} with {wanted}")
     if entries and not all(
         isinstance(entry, dict) and entries(cast("dict[str, Any]", entry)) for entry in parsed[wanted]

@@ -36,5 +36,7 @@ def image_ids(body: bytes) -> Page[ImageId]:
     except (msgspec.DecodeError, RecursionError):
         return answers.image_ids(body)  # it can read what JSON allows and UTF-8 does not, and say what is wrong
     rows = answer.image_ids
+    if not rows:  # it looks at what else may be there
+        return answers.image_ids(body)
     columns = Columnar(list(map(_digest, rows)), list(map(_tag, rows)))
     return Page(columns, answer.next_token or None, answers.fingerprint(body))

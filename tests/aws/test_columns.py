@@ -20,7 +20,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts | st.just("imageDigest"), inner, max_size=3),
 )
 documents = st.fixed_dictionaries(
-    {"imageIds": ids}, optional={"nextToken": texts | st.none(), "other": anything}
+    {"imageIds": ids}, optional={"nextToken": texts | st.none(), "other": anything, "__type": anything}
 ) | st.fixed_dictionaries({"imageIds": st.lists(anything, max_size=3) | anything}, optional={"nextToken": anything})
 
 
@@ -51,6 +51,13 @@ def test_equal_for_any_bytes(body: bytes) -> None:
 def test_a_member_without_meaning_is_held_against_the_alphabet_too() -> None:
     with pytest.raises(Transient):
         columns.image_ids(b'{"imageIds":[],"nextToke\xa5":""}')
+
+
+@pytest.mark.parametrize("decode", [columns.image_ids, answers.image_ids])
+def test_an_error_with_the_status_of_an_answer_is_no_empty_page(decode: answers.Decode[object]) -> None:
+    with pytest.raises(Transient, match="ThrottlingException"):
+        decode(b'{"__type":"ThrottlingException","imageIds":[]}')
+    assert decode(b'{"__type":"ListImagesResponse","imageIds":[{"imageDigest":"sha256:a"}]}').items
 
 
 def test_its_items_are_a_sequence_of_image_ids() -> None:

@@ -112,6 +112,7 @@ async def test_parts_are_what_is_asked_for_and_nothing_twice(monkeypatch: pytest
         b'{"imageIds": [{"imageDigest": null}]}',
         b'{"imageIds": [{"imageDigest": "sha256:a", "imageTag": 1}]}',
         b'{"imageIds": [], "nextToken": 1}',
+        b'{"__type": "ThrottlingException", "imageIds": [], "repositories": []}',
         b'{"imageIds": [], "nextToken": {}}',
         b"\xff\xfe",
     ],

@@ -158,7 +158,9 @@ async def test_throttling_is_retried_and_denial_is_not(monkeypatch: pytest.Monke
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("body", [b"{}", b"<html>", b"", b"[]", b'{"Accounts": null}'])
+@pytest.mark.parametrize(
+    "body", [b"{}", b"<html>", b"", b"[]", b'{"Accounts": null}', b'{"__type": "InternalError", "Accounts": []}']
+)
 async def test_an_answer_without_accounts_is_no_empty_organization(
     body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
