@@ -29,6 +29,10 @@ _log = structlog.get_logger("crawler.aws")
 #: They are botocore's, shrunk for sessions so short (AssumeRole allows 900 s) that they would be renewed at each call.
 _ADVISORY, _MANDATORY = 900.0, 600.0
 
+#: Sessions that may end under one request. One that ended for a neighbour between its renewal and our turn says nothing
+#: against us, and cannot be told from one that is never taken: so many in a row are enough for all in flight.
+_SESSIONS = 8
+
 #: What a credential chain that we do not own may raise: its own errors, and those of files, processes and JSON.
 _CHAIN_ERRORS = (
     BotoCoreError,
@@ -55,19 +59,21 @@ class Source(Protocol):
 
 
 async def with_keys(source: Source, send: Callable[[Keys], Awaitable[T]]) -> T:
-    """Await `send(keys)`; where AWS calls the keys expired, once more with renewed ones.
+    """Await `send(keys)`; where AWS calls the keys expired, again with renewed ones, of `_SESSIONS` sessions at most.
 
     However many callers find out at the same time, the keys are renewed once.
     """
     keys = await source.keys()
-    try:
-        return await send(keys)
-    except KeysExpired:
-        await source.renew(keys)
-        renewed = await source.keys()
-        if renewed == keys:
-            raise  # keys of a file or the environment: nobody has put new ones there
-        return await send(renewed)
+    for _ in range(_SESSIONS - 1):
+        try:
+            return await send(keys)
+        except KeysExpired:
+            await source.renew(keys)
+            renewed = await source.keys()
+            if renewed == keys:
+                raise  # keys of a file or the environment: nobody has put new ones there
+            keys = renewed
+    return await send(keys)
 
 
 class ProfileKeys:

@@ -6,14 +6,16 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 
 import anyio
 import pytest
 import structlog
 from aiobotocore.credentials import ReadOnlyCredentials
+from anyio.lowlevel import checkpoint
 from structlog.testing import capture_logs
 
-from crawler.aws.keys import ProfileKeys, RoleKeys
+from crawler.aws.keys import _SESSIONS, ProfileKeys, RoleKeys, with_keys
 from crawler.aws.signing import Keys
 from crawler.errors import CrawlError, Denied, Fatal, KeysExpired, KeysUnknown, Transient
 from crawler.logs import _TALKATIVE, configure
@@ -97,16 +99,75 @@ async def test_expired_mid_crawl_one_renewal_for_all(monkeypatch: pytest.MonkeyP
 
 
 async def test_expired_again_is_the_end_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = count()
+
     def reply(request: Request) -> Reply:
-        return cooperative(request) if request.operation == "AssumeRole" else refused("ExpiredTokenException")
+        return assumed(f"ASIA{next(made)}") if request.operation == "AssumeRole" else refused("ExpiredTokenException")
 
     async with registries_at(reply, monkeypatch) as (registries, server):
         with pytest.raises(KeysExpired):
             await (await registries.open(target(ROLE))).images("a")(None)
-        assert server.count("AssumeRole") == 2
+        assert server.count("AssumeRole") == server.count("ListImages") == _SESSIONS
         with pytest.raises(KeysExpired):
             await (await registries.open(target())).images("a")(None)  # keys of the environment: nothing to renew
         assert [request.access_key for request in server.asked("ListImages")].count(ACCESS_KEY) == 1
+
+
+async def test_sessions_that_end_for_others_meanwhile_are_not_held_against_a_page() -> None:
+    """Each of six ends the session of all once, before anybody was served."""
+    made = count()
+
+    async def assume() -> Keys:
+        await checkpoint()
+        return Keys(f"K{next(made)}", "s", "t", None)
+
+    source, ended, struck = RoleKeys("role", assume, AT_ONCE), set[str](), set[int]()
+    served: list[int] = []
+
+    async def page(number: int) -> None:
+        async def send(keys: Keys) -> None:
+            await checkpoint()
+            if keys.access_key not in ended and number not in struck:
+                struck.add(number)
+                ended.add(keys.access_key)
+            if keys.access_key in ended:
+                raise KeysExpired("ExpiredTokenException", "")
+            served.append(number)
+
+        await with_keys(source, send)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(page, number)
+    assert sorted(served) == list(range(6))
+    assert next(made) <= 7
+
+
+async def test_keys_that_are_always_called_expired_end_everybody() -> None:
+    made, sent = count(), count()
+
+    async def assume() -> Keys:
+        await checkpoint()
+        return Keys(f"K{next(made)}", "s", "t", None)
+
+    async def send(_: Keys) -> None:
+        next(sent)
+        await checkpoint()
+        raise KeysExpired("ExpiredTokenException", "")
+
+    source, ended = RoleKeys("role", assume, AT_ONCE), list[int]()
+
+    async def page(number: int) -> None:
+        with pytest.raises(KeysExpired):
+            await with_keys(source, send)
+        ended.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(page, number)
+    assert len(ended) == 6
+    assert next(sent) == 6 * _SESSIONS
+    assert next(made) <= 6 * _SESSIONS
 
 
 async def test_a_denied_role_is_asked_for_once_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
