@@ -100,7 +100,8 @@ def rows_of(data: bytes, name: str) -> Iterator[Row]:
             data = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
         records = [json.loads(line) for line in data.splitlines()]
     for row in records:
-        yield row["registryId"], row["region"], row["repositoryName"], row["imageDigest"], row["imageTag"]
+        for tag in (row["imageTags"] or [None]) if "imageTags" in row else [row["imageTag"]]:
+            yield row["registryId"], row["region"], row["repositoryName"], row["imageDigest"], tag
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """SIGKILL at random moments and at each write to the store, then the same command again: nothing lost, nothing twice.
 
-`make test` takes a few of each; `make crash` a hundred moments and every write (CRASHES=100).
+`make test` takes a few of each; `make crash` a hundred moments, of runs of each kind, and every write (CRASHES=100).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from crawler.emulator import Emulator, Estate, Options, running
 from crawler.emulator.images import EVERYTHING
-from tests.lake.conftest import KILLED, Place, Zygote, company
+from tests.lake.conftest import KILLED, Place, Zygote, company, rows_of
 
 CRASHES = int(os.environ.get("CRASHES", "0"))
 
@@ -83,20 +84,43 @@ def check_published_alone(program: Zygote, place: Place, expected: Counter[objec
     check_published(alone, "r", expected)
 
 
+#: What is killed, by turns: one process, several, one of two shares; and what they may have to do besides.
+KINDS: list[list[str]] = [
+    [],
+    ["--workers", "2"],
+    ["shard"],
+    ["--delta", "table"],
+    ["--rows", "details"],
+    ["--split-chains", "all", "--hints", "hints.json", "--page-size", "100"],
+]
+
+
 @pytest.mark.parametrize("seed", range(max(CRASHES // 2, 1)))
 def test_at_a_random_moment(program: Zygote, place: Place, estate: Estate, emulator: Emulator, seed: int) -> None:
     """Killed once for certain, after some of its requests; then up to twice, drawn from all of a run's length."""
     moments = random.Random(seed)  # noqa: S311  (repeatable, and no secret)
-    expected = Counter(estate.rows())
-    enough = requests(emulator) + moments.randrange(sum(pages_of(estate).values()))
-    assert program.run(*command(place, "r"), until=lambda: requests(emulator) >= enough) == KILLED
+    expected, kind = Counter(estate.rows()), KINDS[seed % len(KINDS)]
+    commands = [[*command(place, "r"), *kind]]
+    if kind == ["shard"]:
+        commands = [["shard", share, *command(place, "r")] for share in ("1/2", "2/2")]
+    if "--hints" in kind:  # what is long is known from the night before
+        assert program.run(*command(place, "before"), *kind) == 0, program.said()
+    pages = sum(pages_of(estate).values()) // len(commands) ** 2  # a share has a third of them
+    enough = requests(emulator) + moments.randrange(pages)
+    assert program.run(*commands[-1], until=lambda: requests(emulator) >= enough) == KILLED
     check_unpublished_or_whole(place, "r", expected)
     for _ in range(moments.randrange(3)):
-        code = program.run(*command(place, "r"), kill_after=moments.uniform(0.05, 1.6))
+        seconds = moments.uniform(0.05, 6.0 if "--workers" in kind else 1.6)
+        code = program.run(*moments.choice(commands), kill_after=seconds)
         assert code in (KILLED, 0), program.said()
         check_unpublished_or_whole(place, "r", expected)
-    go_on(program, place, "r")
+    for words in commands:
+        assert program.run(*words) == 0, program.said()
     check_published(place, "r", expected)
+    if "--delta" in kind:
+        files = map(str, DeltaTable(str(program.folder / "table")).file_uris())
+        paths = [Path(file.removeprefix("file://")) for file in files]
+        assert Counter(row for path in paths for row in rows_of(path.read_bytes(), path.name)) == expected
 
 
 def pages_of(estate: Estate) -> dict[tuple[str, str, str], int]:
@@ -109,7 +133,8 @@ def pages_of(estate: Estate) -> dict[tuple[str, str, str], int]:
 
 
 def requests(emulator: Emulator) -> int:
-    return int(emulator.stats()["requests"].get("ecr:ListImages", 0))
+    made = emulator.stats()["requests"]
+    return int(made.get("ecr:ListImages", 0) + made.get("ecr:DescribeImages", 0))
 
 
 def killed_late(program: Zygote, place: Place, emulator: Emulator, estate: Estate, paced: list[str]) -> float:
