@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from contextlib import aclosing
 from importlib.util import find_spec
 from typing import cast
 
@@ -42,20 +43,21 @@ async def _serve(descriptor: int) -> int:
         channel = await Channel.open(descriptor)
     except (OSError, ValueError) as error:
         raise UsageError("crawler worker is what --workers starts, and not for the command line") from error
-    try:
-        assignment = cast("Assignment", (await channel.receive())[0])
-    except Gone:
-        return 0
-    logs.configure(*assignment.log)
-    shards = _Shards(channel)
-    failure: Fatal | None = None
-    async with anyio.create_task_group() as words:
-        # From now on: a store may take minutes to answer, and whoever says nothing is held for hung.
-        words.start_soon(shards.tell)
-        failure = await _work(assignment, shards)
-        words.cancel_scope.cancel()
-    if failure:
-        await channel.send(failure)
+    async with aclosing(channel):
+        try:
+            assignment = cast("Assignment", (await channel.receive())[0])
+        except Gone:
+            return 0
+        logs.configure(*assignment.log)
+        shards = _Shards(channel)
+        failure: Fatal | None = None
+        async with anyio.create_task_group() as words:
+            # From now on: a store may take minutes to answer, and whoever says nothing is held for hung.
+            words.start_soon(shards.tell)
+            failure = await _work(assignment, shards)
+            words.cancel_scope.cancel()
+        if failure:
+            await channel.send(failure)
     return 0
 
 

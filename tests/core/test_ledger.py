@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import pytest
@@ -13,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from crawler.ledger import FAILURES_KEPT, LAST_WORDS, Ledger, Running, Totals, line, parse
+from crawler.ledger import FAILURES_KEPT, LAST_WORDS, Ledger, Running, Totals, line, nothing_matches, parse
 from crawler.model import COMPLETE, INTERRUPTED, NOT_REACHED, Account, Chain, Outcome, Result, Target, Unit
 from tests.fakes import run
 
@@ -322,3 +323,61 @@ def test_the_same_refusal_in_every_place_of_an_account_is_one_cause() -> None:
 
     failures = anyio.run(main).failures
     assert [(failure.first.unit.repository, failure.units) for failure in failures] == [("api", 4), ("api", 1)]
+
+
+def test_several_lines_at_once_are_the_lines_of_each() -> None:
+    sent: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        await checkpoint()
+        sent.append(data)
+
+    results = [result(Outcome.OK), result(Outcome.DENIED, "b")]
+    ledger = Ledger(send)
+    run(lambda: ledger.enter(results))
+    run(lambda: ledger.enter([]))
+    assert sent == [b"".join(map(line, results))]
+    assert ledger.totals.repositories == {Outcome.OK: 1, Outcome.DENIED: 1}
+
+
+def test_what_is_kept_is_recorded_by_whoever_keeps_it() -> None:
+    ledger, kept = Ledger(), list[Result]()
+
+    def keeps(ended: Result) -> bool:
+        kept.append(ended)
+        return ended.outcome is Outcome.OK
+
+    ledger.keeps = keeps
+    ended = [result(Outcome.OK), result(Outcome.DENIED)]
+    for each in ended:
+        run(partial(ledger.record, each))
+    assert kept == ended
+    assert ledger.totals.repositories == {Outcome.DENIED: 1}
+
+
+ASKED: dict[str, tuple[str, ...]] = dict.fromkeys(("account", "account_tag", "region", "repository"), ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "targets", "listed", "repositories", "told"),
+    [
+        ({}, 0, 0, 0, "nothing to crawl: no account or region matches the accounts file"),
+        (
+            {"account": ("prod-*", "1"), "account_tag": ("team=a",), "region": ("eu-wset-1",), "repository": ("r",)},
+            0, 0, 0,
+            "nothing to crawl: no account or region matches --account prod-*,1 --account-tag team=a --region eu-wset-1",
+        ),
+        (
+            {"repository": ("Team/*", "b")}, 2, 1, 0,
+            "--repository Team/*,b matches none of 1 repository; globs match whole names, by case",
+        ),
+        ({"repository": ("a",)}, 2, 3, 1, None),
+        ({"repository": ("a",)}, 2, 0, 0, None),
+        ({}, 2, 3, 0, None),
+    ],
+)  # fmt: skip
+def test_what_exists_nowhere_is_told_as_it_was_asked_for(
+    asked: dict[str, tuple[str, ...]], targets: int, listed: int, repositories: int, told: str | None
+) -> None:
+    ended = (+Counter({Outcome.OK: number}) for number in (targets, repositories))
+    assert nothing_matches(ASKED | asked, Totals(*ended, listed)) == told

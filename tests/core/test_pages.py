@@ -47,7 +47,7 @@ def follow(
     async def main() -> None:
         async with aclosing(pages(fetch, chain or Chain(), empty_pages_cap=cap)) as listing:
             async for page in listing:
-                got.append(page)  # noqa: PERF401 (what came before an error is wanted too)
+                got.append(page)
 
     try:
         run(main)
@@ -254,3 +254,16 @@ def test_a_page_with_nothing_new_is_the_end_of_a_list_of_names() -> None:
         once(Page(["a"], "t1"), Page(["b"], "t2"), Page(["B", "a"], "t3"), got=got)
     assert str(caught.value) == "RepeatedPage: page 3 names nothing that was not named before"
     assert got == [["a"], ["b"]]
+
+
+def test_empty_pages_of_a_list_of_names_are_capped_too() -> None:
+    server = Server(lambda index: Page([], f"t{index}"))
+
+    async def main() -> None:
+        async with aclosing(each_once(server, Chain(), str, empty_pages_cap=3)) as listing:
+            async for _ in listing:
+                pass
+
+    with pytest.raises(ChainBroken, match="EmptyPages: 3 empty"):
+        run(main)
+    assert len(server.tokens) == 3

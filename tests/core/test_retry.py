@@ -231,7 +231,7 @@ def test_each_attempt_asks_for_the_same_page() -> None:
             raise THROTTLED
         return PAGE
 
-    governed = Governor(slots=1, pace=Pace()).govern(fetch)
+    governed = Governor(slots=1, pace=Pace()).govern(counted(fetch, Chain()))
     run(lambda: retry(governed, LONGEST)("a token"))
     assert asked == ["a token"] * 3
 
