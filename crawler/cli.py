@@ -208,7 +208,12 @@ def crawl(
         Parameter(group=_HOW, validator=_positive, help="Seconds after its first failure in which a page is tried."),
     ] = 900.0,
     target_timeout: Annotated[
-        float, Parameter(group=_HOW, validator=_positive, help="Seconds for one registry, after which it has failed.")
+        float,
+        Parameter(
+            group=_HOW,
+            validator=_positive,
+            help="Seconds for one registry, or to find those of an account; then it has failed.",
+        ),
     ] = 21600.0,
     log_format: Annotated[
         Literal["text", "json"], Parameter(group=_SHOWN, help="How log lines on standard error are written.")
