@@ -59,7 +59,7 @@ OPTIONS_OF_OTHERS = {
     *("--env", "--read-only", "--rm", "--tmpfs", "--volume"),  # docker run
     *("--filename", "--namespace"),  # kubectl apply
     *("--capabilities", "--parameter-overrides", "--stack-name", "--template-file"),  # aws cloudformation deploy
-    *("--now", "--wrap"),  # systemctl enable, base64
+    *("--generate", "--now", "--wrap"),  # ray get-auth-token, systemctl enable, base64
 }
 #: What a reader has by then without being told to, by page and command.
 GIVEN = {
