@@ -118,9 +118,13 @@ def test_at_a_random_moment(program: Zygote, place: Place, estate: Estate, emula
         assert program.run(*words) == 0, program.said()
     check_published(place, "r", expected)
     if "--delta" in kind:
-        files = map(str, DeltaTable(str(program.folder / "table")).file_uris())
-        paths = [Path(file.removeprefix("file://")) for file in files]
-        assert Counter(row for path in paths for row in rows_of(path.read_bytes(), path.name)) == expected
+        assert rows_of_table(program.folder / "table") == expected
+
+
+def rows_of_table(table: Path) -> Counter[object]:
+    """What a Delta table of this machine holds."""
+    files = [Path(str(file).removeprefix("file://")) for file in DeltaTable(str(table)).file_uris()]
+    return Counter(row for file in files for row in rows_of(file.read_bytes(), file.name))
 
 
 def pages_of(estate: Estate) -> dict[tuple[str, str, str], int]:

@@ -19,7 +19,7 @@ import pytest
 
 from crawler.emulator import Estate
 from tests.lake.conftest import KILLED, Place, Zygote, company
-from tests.lake.test_crash import check_published, check_unpublished_or_whole, command
+from tests.lake.test_crash import check_published, check_unpublished_or_whole, command, rows_of_table
 
 ALL = os.environ.get("SWEEP") == "all"
 #: More than any run here has operations of one kind: a sweep that comes so far does not end by itself.
@@ -45,16 +45,20 @@ SWEEPS = [
     Sweep("write", errno.EIO),
     Sweep("write", 0),
     Sweep("sync", errno.EIO),
+    Sweep("sync", errno.ENOSPC),
     Sweep("sync", 0),
     Sweep("name", errno.ENOSPC),
+    Sweep("name", errno.EIO),
     Sweep("name", 0),
     Sweep("create", errno.ENOSPC),
+    Sweep("create", errno.EIO),
     Sweep("create", 0),
     Sweep("remove", errno.EIO),
     Sweep("remove", 0),
 ]
-#: Those of `make test`, at one N each: in the middle of a run that is published, and of one into files.
-SAMPLE = {"write-ENOSPC-for-ever": (9, 2), "name-SIGKILL": (6, 1)}
+#: Those of `make test`, at one N each: in the middle of a run that is published, of one into files, and of one whose
+#: table or hints are written.
+SAMPLE = {"write-ENOSPC-for-ever": (9, 2, 30), "name-SIGKILL": (6, 1, 10)}
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +127,29 @@ def test_a_published_run(program: Zygote, local: Place, estate: Estate, sweep: S
         check_unpublished_or_whole(local, run_id, expected)
         assert program.run(*command(local, run_id)) == 0, program.said()
         check_published(local, run_id, expected)
+
+
+def test_a_table_and_hints(program: Zygote, local: Place, estate: Estate, sweep: Sweep) -> None:
+    """Hints that cannot be kept are a warning alone: the rows are whole, and the next night is no faster than this."""
+    expected, hints = Counter(estate.rows()), program.folder / "hints.json"
+
+    def loud(at: int) -> list[str]:
+        words = [word for word in command(local, f"r{at}") if word != "--quiet"]
+        return [*words, "--hints", hints.name, "--delta", f"table-{at}"]
+
+    for at, code in swept(program, sweep, numbers(sweep, 2), loud):
+        struck = (program.folder / "struck").read_text()
+        if code == 0 and hints.name in struck:
+            assert "hints are not kept: " in program.said()
+            assert os.strerror(sweep.error) in program.said()
+        else:
+            told(program, sweep, code)
+        if hints.exists():
+            json.loads(hints.read_bytes())
+        check_unpublished_or_whole(local, f"r{at}", expected)
+        assert program.run(*loud(at)) == 0, program.said()
+        check_published(local, f"r{at}", expected)
+        assert rows_of_table(program.folder / f"table-{at}") == expected
 
 
 def test_files(program: Zygote, estate: Estate, sweep: Sweep) -> None:
