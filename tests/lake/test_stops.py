@@ -44,7 +44,7 @@ def stopped(program: Zygote, emulator: Emulator, number: signal.Signals, after: 
         assert time.monotonic() - sent < IN_TIME
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 @pytest.mark.parametrize("how", ["one process", "workers", "shard"])
 def test_a_run_that_is_stopped_goes_on_with_what_no_record_holds(
     program: Zygote, local: Place, estate: Estate, emulator: Emulator, *, how: str, number: signal.Signals

@@ -168,7 +168,7 @@ def test_a_store_that_hangs_does_not_keep_the_stop(program: Program) -> None:
             assert b"hints are not kept: there was no time to wait for their store" in process.stderr.read()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_while_the_hints_are_put_leaves_a_run_that_has_ended(program: Program, number: signal.Signals) -> None:
     """All rows are there: neither they nor the ledger may be lost for what may be forgotten."""
     with hanging_store() as (url, put), running(estate(10)) as emulator:
