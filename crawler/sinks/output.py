@@ -160,7 +160,7 @@ class Output:
     def _failure(self, error: OSError) -> Fatal:
         if error.errno in (errno.EPIPE, errno.ECONNRESET):
             return ReaderGone("ReaderGone", f"{self.name}: its reader has closed it")
-        return Fatal("WriteFailed", f"{self.name}: {error.strerror}; the run is not complete")
+        return Fatal("WriteFailed", f"{self.name}: {error.strerror}")
 
 
 def _opened(path: Path) -> tuple[int, bool]:

@@ -367,7 +367,7 @@ def test_a_disk_that_fails_at_the_end_publishes_nothing(file: Path, monkeypatch:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with Output(str(file)) as output, pytest.raises(Fatal, match="Input/output error$"):
+    with Output(str(file)) as output, pytest.raises(Fatal, match=r"Input/output error$"):
         output.publish()
     assert not file.exists()
 
