@@ -82,6 +82,17 @@ def comparable(ledger: list[dict[str, Any]]) -> Counter[str]:
     return Counter(json.dumps({**line, "seconds": 0, "lastTokenHash": None}) for line in ledger)
 
 
+def check_equal(place: Place, estate: Estate) -> None:
+    """The run `two` has the rows, the ledger and the manifest of the run `one`."""
+    check_published(place, "two", Counter(estate.rows()))
+    assert comparable(place.ledger("two")) == comparable(place.ledger("one"))
+    one, two = place.manifest("one"), place.manifest("two")
+    assert one
+    assert two
+    same = ("status", "format", "schema_version", "rows", "missing", "targets", "repositories", "settings", "failures")
+    assert {key: one[key] for key in same} == {key: two[key] for key in same}
+
+
 def requests(emulator: Emulator) -> int:
     return int(emulator.stats()["requests"].get("ecr:ListImages", 0))
 
@@ -97,13 +108,7 @@ def test_rows_ledger_and_manifest_are_those_of_one_process(program: Zygote, loca
     hints, other = (json.loads((program.folder / f"{name}.json").read_bytes()) for name in ("one", "two"))
     assert hints == other
     assert set(hints["targets"]) == {f"{key}/{region}" for key, regions in places(estate).items() for region in regions}
-    check_published(local, "two", Counter(estate.rows()))
-    assert comparable(local.ledger("two")) == comparable(local.ledger("one"))
-    one, two = local.manifest("one"), local.manifest("two")
-    assert one
-    assert two
-    same = ("status", "format", "schema_version", "rows", "missing", "targets", "repositories", "settings", "failures")
-    assert {key: one[key] for key in same} == {key: two[key] for key in same}
+    check_equal(local, estate)
 
 
 def test_one_account_is_cut_by_region(program: Zygote, local: Place, estate: Estate) -> None:

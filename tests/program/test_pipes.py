@@ -28,23 +28,13 @@ def children(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
+of_one_process_or_workers = pytest.mark.parametrize("options", [(), WORKERS], ids=["one process", "workers"])
 for_seconds = pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(program: Program) -> None:
-    with running(estate(5000)) as emulator, started(program, emulator) as process:
-        assert process.stdout
-        assert process.stdout.readline().startswith(b'{"registryId":')
-        process.stdout.close()
-        assert process.wait(timeout=20) == 141
-        assert process.stderr
-        assert process.stderr.read() == b""
-    report = json.loads((program.folder / "report").read_bytes())
-    assert report["status"] == "interrupted"
-
-
-def test_a_reader_that_goes_away_ends_workers_quietly(program: Program) -> None:
-    with running(estate(8_000)) as emulator, started(program, emulator, *WORKERS) as process:
+@of_one_process_or_workers
+def test_a_reader_that_goes_away_ends_it_quietly(program: Program, options: tuple[str, ...]) -> None:
+    with running(estate(8000)) as emulator, started(program, emulator, *options) as process:
         assert process.stdout
         assert process.stdout.readline().startswith(b'{"registryId":')
         process.stdout.close()
