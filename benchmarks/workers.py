@@ -49,10 +49,18 @@ class _Samples:
     startup: list[_Cost] = field(default_factory=list[_Cost])
     served: list[float] = field(default_factory=list[float])
 
+    def each(self, name: str) -> list[float]:
+        """Of each crawl, less start-up."""
+        startup = median(getattr(cost, name) for cost in self.startup)
+        return [getattr(cost, name) - startup for cost in self.whole]
+
     def of(self, name: str) -> float:
         """Median of a crawl, less start-up."""
-        whole, startup = ([getattr(cost, name) for cost in costs] for costs in (self.whole, self.startup))
-        return float(median(whole) - median(startup))
+        return float(median(self.each(name)))
+
+    def to(self, other: _Samples, name: str) -> list[float]:
+        """So many times as much as the other took in the same round: the machine is not as fast in each."""
+        return [ours / theirs for ours, theirs in zip(self.each(name), other.each(name), strict=True)]
 
 
 def measure(work: Work, rounds: int, say: Callable[[str], None], *, quick: bool) -> tuple[str, dict[str, Any]]:
@@ -66,7 +74,7 @@ def measure(work: Work, rounds: int, say: Callable[[str], None], *, quick: bool)
         for number in range(1, rounds + 1):
             say(f"workers: round {number} of {rounds}")
             for form, output in _FORMS.items():
-                for name, options in _ENGINES.items():
+                for name, options in list(_ENGINES.items())[:: 1 if number % 2 else -1]:  # none is always the first
                     sample = samples[form][name]
                     sample.startup.append(_run(none, (*options, *output), server))
                     before = server.cpu()
@@ -150,11 +158,13 @@ def _told(work: Work, form: str, rows: int, samples: dict[str, _Samples]) -> tup
     text += f"\n{rows:,} rows: 0 lost, 0 repeated. Wall and CPU are less start-up.\n\n"
     figures: dict[str, Any] = {}
     for name, told in (("wall", "by wall clock"), ("busiest", "by CPU of the busiest process")):
-        times, overhead = one.of(name) / two.of(name), one.of(name) / none.of(name) - 1
+        ratios, parts = one.to(two, name), [ratio - 1 for ratio in one.to(none, name)]
+        times, overhead = median(ratios), median(parts)
         text += (
-            f"- {_met(times >= _AT_LEAST)}: two workers are {times:.2f} × one {told}, at least {_AT_LEAST:g}\n"
+            f"- {_met(times >= _AT_LEAST)}: two workers are {times:.2f} × one {told}, at least {_AT_LEAST:g} "
+            f"({min(ratios):.2f} to {max(ratios):.2f} by round)\n"
             f"- {_met(overhead <= _OVERHEAD_AT_MOST)}: one worker takes {overhead:+.1%} beside none {told}, "
-            f"at most {_OVERHEAD_AT_MOST:.0%}\n"
+            f"at most {_OVERHEAD_AT_MOST:.0%} ({min(parts):+.1%} to {max(parts):+.1%} by round)\n"
         )
         figures[name] = {"two_times_one": round(times, 3), "overhead_of_one": round(overhead, 4)}
     return text, figures
