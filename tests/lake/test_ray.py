@@ -186,7 +186,8 @@ def test_the_driver_is_killed(ours: Zygote, nodes: Nodes, local: Place, estate: 
     assert requests(emulator) - before < total(estate), "nothing was rested on"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_tasks_have_fetched_when_the_run_is_stopped_counts(
     ours: Zygote, nodes: Nodes, local: Place, emulator: Emulator, number: signal.Signals
 ) -> None:

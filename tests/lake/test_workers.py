@@ -244,6 +244,7 @@ def in_pipe(process: subprocess.Popen[bytes]) -> int:
     return int.from_bytes(fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
+@pytest.mark.slow  # the same of files and pipes is in program/test_pipes.py
 def test_a_signal_while_nobody_reads_counts_what_was_written_and_no_more(
     program: Zygote, estate: Estate, emulator: Emulator
 ) -> None:
