@@ -1,6 +1,8 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both make .venv first.
 PYTHON ?= python3
 bin := .venv/bin
+# Tests start Python hundreds of times; where this is set, as in many containers, each would compile what it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test slow readers site docs examples faults soak crash load sweep ray adversary fuzz coverage mutation audit bench bench-throttle lint types mypy pyright constraints clean help
 help:

@@ -262,7 +262,7 @@ async def test_a_renewal_of_keys_has_deadlines_of_its_own(monkeypatch: pytest.Mo
             return next(roles)
         return refused("ExpiredTokenException") if request.access_key == "ASIA0" else answer({"imageIds": []})
 
-    async with registries_at(reply, monkeypatch, attempt_timeout=0.2) as (registries, server):
+    async with registries_at(reply, monkeypatch, attempt_timeout=1) as (registries, server):
         assert await drained((await registries.open(target(ROLE))).images("a")) == []
         assert (server.count("AssumeRole"), server.count("ListImages")) == (4, 2)
 
