@@ -79,7 +79,7 @@ examples: .venv/ready
 	$(bin)/hadolint Dockerfile
 	$(bin)/cfn-lint examples/ecs/scheduled-task.yaml
 	$(bin)/check-jsonschema --builtin-schema vendor.github-workflows examples/github-actions/ecr-inventory.yml
-	$(bin)/kubernetes-validate --strict examples/kubernetes/cronjob.yaml
+	$(bin)/kubernetes-validate --strict examples/kubernetes/*.yaml
 
 faults: .venv/ready
 	$(bin)/python -m tests.program.fault_matrix
