@@ -77,7 +77,7 @@ def cases() -> Iterator[Case]:
     )
     for rate in (5, 20, 50, 200):
         # Eight requests of 30 ms are 267 a second: of a bucket of 200 that would be the bound, and not the law.
-        in_flight = 16 if rate == 200 else 8  # noqa: PLR2004
+        in_flight = 16 if rate == 200 else 8  # noqa: PLR2004  (as the line above says)
         for seconds in (1, 2, 10):
             requests = max(400, rate * (seconds + 60))
             title = f"{requests:,} requests, {rate}/s, burst of {seconds} s"
@@ -100,7 +100,7 @@ def outage() -> Outage:
     """Everything is refused from 10 s to 70 s."""
     case = Case("outage", 1200, ((0.0, 20.0), (10.0, 0.0), (70.0, 20.0)), 40)
     simulated = case.run()
-    return Outage(sum(10 <= at < 70 for at, _ in simulated.world.seen), simulated)  # noqa: PLR2004
+    return Outage(sum(10 <= at < 70 for at, _ in simulated.world.seen), simulated)  # noqa: PLR2004  (see the docstring)
 
 
 def neighbour(share: float) -> tuple[int, int, Simulated]:

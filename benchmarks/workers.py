@@ -170,5 +170,5 @@ def _told(work: Work, form: str, rows: int, samples: dict[str, _Samples]) -> tup
     return text, figures
 
 
-def _met(reached: bool) -> str:  # noqa: FBT001
+def _met(reached: bool) -> str:  # noqa: FBT001  (its one argument)
     return "reached" if reached else "NOT REACHED"

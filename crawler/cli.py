@@ -232,7 +232,7 @@ def crawl(
         example = usage.EXAMPLES["shard"] if shard else "crawler --accounts accounts.yaml"
         raise UsageError(f"--accounts is missing: {example}, or crawler --help")
     from crawler import job, logs  # noqa: PLC0415  (AWS's libraries take half a second, --help shall not)
-    from crawler.settings import Settings  # noqa: PLC0415
+    from crawler.settings import Settings  # noqa: PLC0415  (see crawl)
 
     logs.configure(log_format, verbose)
     settings = Settings(
@@ -305,7 +305,7 @@ def schema() -> int:
     """Print the JSON Schema of the accounts file, for editors."""
     import json  # noqa: PLC0415  (see crawl)
 
-    from crawler.accounts import json_schema  # noqa: PLC0415
+    from crawler.accounts import json_schema  # noqa: PLC0415  (see crawl)
 
     sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
     return 0

@@ -120,7 +120,7 @@ class StreamDestination:
         with rows:
             self._output.copy(rows)
 
-    def held(self, account: Account) -> Iterable[Held]:  # noqa: ARG002
+    def held(self, account: Account) -> Iterable[Held]:  # noqa: ARG002  (its protocol's)
         """See `Destination`."""
         return ()
 
@@ -132,7 +132,7 @@ class StreamDestination:
     async def recall(self, record: Callable[[Result], Awaitable[None]], learn: Learn) -> None:
         """See `Destination`. There are no earlier attempts."""
 
-    async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:  # noqa: ARG002
+    async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:  # noqa: ARG002  (its protocol's)
         """See `Destination`."""
         self._output.publish()
 

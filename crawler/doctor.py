@@ -165,7 +165,7 @@ async def output_check(name: str) -> Check:
 async def _write_and_remove(output: str) -> None:
     """Create an empty object in a bucket as a crawl would do it, and remove it. Raises `UsageError` or `Fatal`."""
     from crawler.publication import opened  # noqa: PLC0415  (its libraries are an extra, and heavy)
-    from crawler.runs.attempt import require_conditions  # noqa: PLC0415
+    from crawler.runs.attempt import require_conditions  # noqa: PLC0415  (its libraries are an extra)
 
     async with opened(output) as store:
         path = f"doctor-{secrets.token_hex(8)}"

@@ -79,7 +79,7 @@ def _end(number: int, _: object) -> None:
 
 
 @asynccontextmanager
-async def _stream(settings: Settings, output: Output, hints: HintsFile) -> AsyncGenerator[Destination]:  # noqa: ARG001
+async def _stream(settings: Settings, output: Output, hints: HintsFile) -> AsyncGenerator[Destination]:  # noqa: ARG001  (the function's that it stands for)
     yield StreamDestination(output, settings.output, settings.rows)
 
 
@@ -101,7 +101,7 @@ def _place(
     )
     if settings.share is None:
         return publication(order)
-    from crawler.shares import shared_publication  # noqa: PLC0415
+    from crawler.shares import shared_publication  # noqa: PLC0415  (its libraries are an extra)
 
     plan = Shares(settings.share[1], hints.hints).plan
     return shared_publication(order, settings.share, plan, hints, settings.tolerate)

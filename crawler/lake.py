@@ -25,8 +25,8 @@ def runs(*, output: _Output) -> int:
     """List the runs of an output, a line of JSON each."""
     need("lake", "obstore", "pyarrow")
     from crawler.publication import opened  # noqa: PLC0415  (its libraries are an extra, and heavy)
-    from crawler.rows import to_line  # noqa: PLC0415
-    from crawler.runs import catalog  # noqa: PLC0415
+    from crawler.rows import to_line  # noqa: PLC0415  (its libraries are an extra)
+    from crawler.runs import catalog  # noqa: PLC0415  (its libraries are an extra)
 
     async def main() -> None:
         async with opened(output, writes=False) as store, aclosing(catalog.runs(store)) as listed:
@@ -43,7 +43,7 @@ def show(run: Annotated[str, Parameter(help="Id of the run.")], *, output: _Outp
     """Show one run: its manifest; or, while it is not published, what its newest attempt said when it began."""
     need("lake", "obstore", "pyarrow")
     from crawler.publication import opened  # noqa: PLC0415  (see runs)
-    from crawler.runs import catalog, layout  # noqa: PLC0415
+    from crawler.runs import catalog, layout  # noqa: PLC0415  (its libraries are an extra)
 
     async def main() -> None:
         layout.check_run_id(run, "run")

@@ -49,11 +49,11 @@ def policy(
     """Print the least IAM policies that the accounts file needs."""
     import anyio  # noqa: PLC0415  (like AWS's libraries it takes its time, and --help shall not)
 
-    from crawler import logs  # noqa: PLC0415
-    from crawler.accounts import open_accounts  # noqa: PLC0415
-    from crawler.aws import known_regions  # noqa: PLC0415
-    from crawler.permissions import needed  # noqa: PLC0415
-    from crawler.policies import FORMATS  # noqa: PLC0415
+    from crawler import logs  # noqa: PLC0415  (see cli.crawl)
+    from crawler.accounts import open_accounts  # noqa: PLC0415  (see cli.crawl)
+    from crawler.aws import known_regions  # noqa: PLC0415  (see cli.crawl)
+    from crawler.permissions import needed  # noqa: PLC0415  (see cli.crawl)
+    from crawler.policies import FORMATS  # noqa: PLC0415  (see cli.crawl)
 
     logs.configure("text", 0)
     file = open_accounts(accounts, account, account_tag, regions=known_regions())
@@ -93,11 +93,11 @@ def doctor(
     """Check every account and region side by side, and tell what to do. Exit code 3 when a check failed."""
     import anyio  # noqa: PLC0415  (see policy)
 
-    from crawler import doctor as checks  # noqa: PLC0415
-    from crawler import logs  # noqa: PLC0415
-    from crawler.accounts import open_accounts  # noqa: PLC0415
-    from crawler.aws import known_regions  # noqa: PLC0415
-    from crawler.settings import Settings  # noqa: PLC0415
+    from crawler import doctor as checks  # noqa: PLC0415  (see cli.crawl)
+    from crawler import logs  # noqa: PLC0415  (see cli.crawl)
+    from crawler.accounts import open_accounts  # noqa: PLC0415  (see cli.crawl)
+    from crawler.aws import known_regions  # noqa: PLC0415  (see cli.crawl)
+    from crawler.settings import Settings  # noqa: PLC0415  (see cli.crawl)
 
     logs.configure("text", verbose)
     file = open_accounts(accounts, account, account_tag, regions=known_regions())
@@ -149,10 +149,10 @@ def plan(
     """Show what a crawl would list, and what it would cost, without a request for images."""
     import anyio  # noqa: PLC0415  (see policy)
 
-    from crawler import logs, plan  # noqa: PLC0415
-    from crawler.accounts import open_accounts  # noqa: PLC0415
-    from crawler.aws import known_regions  # noqa: PLC0415
-    from crawler.settings import Settings  # noqa: PLC0415
+    from crawler import logs, plan  # noqa: PLC0415  (see cli.crawl)
+    from crawler.accounts import open_accounts  # noqa: PLC0415  (see cli.crawl)
+    from crawler.aws import known_regions  # noqa: PLC0415  (see cli.crawl)
+    from crawler.settings import Settings  # noqa: PLC0415  (see cli.crawl)
 
     logs.configure("text", verbose)
     file = open_accounts(accounts, account, account_tag, regions=known_regions())
@@ -192,8 +192,8 @@ def import_(
     """Print a first accounts file, from AWS CLI profiles or from an organization."""
     import anyio  # noqa: PLC0415  (see policy)
 
-    from crawler import draft, logs  # noqa: PLC0415
-    from crawler.report import printable  # noqa: PLC0415
+    from crawler import draft, logs  # noqa: PLC0415  (see cli.crawl)
+    from crawler.report import printable  # noqa: PLC0415  (see cli.crawl)
 
     logs.configure("text", 0)
     try:

@@ -107,7 +107,7 @@ class Publication:
         self._journal.close()
 
     @asynccontextmanager
-    async def taking(self, ledger: Ledger) -> AsyncGenerator[Sink]:  # noqa: ARG002
+    async def taking(self, ledger: Ledger) -> AsyncGenerator[Sink]:  # noqa: ARG002  (its protocol's)
         """See `Destination`. Ends with `Fatal` once a newer attempt has the run."""
         sink = PartSink(self._encoding, self._journal)
         async with living(self._store, self.claim), sink.running():

@@ -69,7 +69,7 @@ class SharedPublication:
         self._journal.close()
 
     @asynccontextmanager
-    async def taking(self, ledger: Ledger) -> AsyncGenerator[Sink]:  # noqa: ARG002
+    async def taking(self, ledger: Ledger) -> AsyncGenerator[Sink]:  # noqa: ARG002  (its protocol's)
         """See `Destination`."""
         encoding = encoding_of(self.claim.format, self.claim.run, self._rows)
         sink: PartSink[Any] = PartSink(encoding, self._journal, replace(Sizes(), seconds=float("inf"), share=0.0))
@@ -86,14 +86,14 @@ class SharedPublication:
         """See `Destination`. Never asked for: a share is crawled by one process."""
         raise NotImplementedError
 
-    def held(self, account: Account) -> Iterable[Held]:  # noqa: ARG002
+    def held(self, account: Account) -> Iterable[Held]:  # noqa: ARG002  (its protocol's)
         """See `Destination`. A share is there as a whole, or not at all."""
         return ()
 
     async def recall(self, record: Callable[[Result], Awaitable[None]], learn: Learn) -> None:
         """See `Destination`."""
 
-    async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:  # noqa: ARG002
+    async def publish(self, status: str, ledger: Ledger, timeline: Timeline) -> None:  # noqa: ARG002  (its protocol's)
         """See `Destination`. Commits the share; and the run, if all others are there."""
         report = Report(self._number, b"", b"", ledger.totals)
         report.regions, report.repositories = map(frozenset, ledger.unmatched)

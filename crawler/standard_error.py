@@ -64,7 +64,7 @@ class StandardError(io.TextIOBase):
     async def drain(self) -> None:
         """Wait until all has been written, for as long as that takes."""
         # Not a thread that waits, which would outlive a cancellation; and an event of the loop is not for threads.
-        while self._size:  # noqa: ASYNC110
+        while self._size:  # noqa: ASYNC110  (see above)
             await anyio.sleep(_LOOK_EVERY)
 
     def last_words(self) -> None:

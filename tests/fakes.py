@@ -117,7 +117,7 @@ class World:
         self.steps[spot] = iter(steps)
 
     def always(self, spot: Spot, step: Step) -> None:
-        self.steps[spot] = iter(lambda: step, None)  # type: ignore[arg-type]
+        self.steps[spot] = iter(lambda: step, None)  # type: ignore[arg-type]  # never None: without end
 
     def rows(self) -> Counter[Row]:
         return Counter(row for place, tree in self.trees.items() for row in tree.rows(*place))
@@ -136,7 +136,7 @@ class World:
             await anyio.sleep(step)
         self.answered.add(spot)
 
-    async def members(self, organization: Organization) -> AsyncGenerator[Account]:  # noqa: ARG002
+    async def members(self, organization: Organization) -> AsyncGenerator[Account]:  # noqa: ARG002  (its protocol's)
         self.members_open += 1
         try:
             for index, account in enumerate(self.accounts):

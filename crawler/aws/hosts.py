@@ -35,7 +35,7 @@ def check_host(url: str, *, service: str | None) -> None:
     try:
         parts = urlsplit(url)
         if f"//{parts.netloc}" not in url:  # it leaves out tabs and ends of lines, as others may not
-            raise ValueError(url)  # noqa: TRY301
+            raise ValueError(url)  # noqa: TRY301  (told in one place)
         wrong = _wrong(parts, _address(parts))
     except ValueError:
         wrong = "is no URL with a host as AWS's clients write them"

@@ -147,9 +147,9 @@ def document(root: str, value: dict[str, Any], *, namespace: str = "", item: str
 
 def _elements(value: object, item: str) -> str:
     if isinstance(value, dict):
-        pairs: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]
+        pairs: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]  # isinstance tells no more
         return "".join(f"<{name}>{_elements(child, item)}</{name}>" for name, child in pairs.items())
     if isinstance(value, list):
-        children: list[object] = value  # pyright: ignore[reportUnknownVariableType]
+        children: list[object] = value  # pyright: ignore[reportUnknownVariableType]  # isinstance tells no more
         return "".join(f"<{item}>{_elements(child, item)}</{item}>" for child in children)
     return escape(str(value))

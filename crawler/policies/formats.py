@@ -148,7 +148,7 @@ def _replaced(document: Any, reference: object) -> Any:  # noqa: ANN401 - as JSO
     if document == HUB:
         return reference
     if isinstance(document, dict):
-        return {key: _replaced(value, reference) for key, value in document.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {key: _replaced(value, reference) for key, value in document.items()}  # pyright: ignore[reportUnknownVariableType]  # isinstance tells no more
     if isinstance(document, list):
-        return [_replaced(value, reference) for value in document]  # pyright: ignore[reportUnknownVariableType]
+        return [_replaced(value, reference) for value in document]  # pyright: ignore[reportUnknownVariableType]  # isinstance tells no more
     return document

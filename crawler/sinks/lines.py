@@ -74,7 +74,7 @@ class LinesWriter:
     def __init__(self, file: IO[bytes], compression: Compression) -> None:
         self._stream = _compressed(file, compression)
 
-    def append(self, origin: Origin, chunks: Iterable[bytes]) -> None:  # noqa: ARG002
+    def append(self, origin: Origin, chunks: Iterable[bytes]) -> None:  # noqa: ARG002  (its protocol's)
         """See `PartWriter`."""
         for chunk in chunks:
             self._stream.write(chunk)

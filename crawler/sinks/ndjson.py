@@ -18,7 +18,7 @@ class NdjsonSink:
         self._send = send
         self._encode = ENCODERS[rows]
 
-    def holds(self, target: Target, repository: str | None = None) -> bool:  # noqa: ARG002
+    def holds(self, target: Target, repository: str | None = None) -> bool:  # noqa: ARG002  (its protocol's)
         """See `Sink`."""
         return False
 

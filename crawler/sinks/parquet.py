@@ -53,7 +53,7 @@ class Parquet:
         self._columns = COLUMNS[rows]
         _give_memory_back()
 
-    def encode(self, origin: Origin, images: Sequence[Image]) -> pa.RecordBatch:  # noqa: ARG002
+    def encode(self, origin: Origin, images: Sequence[Image]) -> pa.RecordBatch:  # noqa: ARG002  (its protocol's)
         """See `Encoding`."""
         return self._columns.batch(images)
 

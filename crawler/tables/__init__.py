@@ -49,7 +49,7 @@ def iceberg_table(name: str, rows: RowKind) -> Table:
     """The table of that name. Raises `Fatal` where the configuration of its catalog cannot be read."""
     try:
         # By itself: who wants tables of one kind need not have the libraries of the other, and all are heavy.
-        from crawler.tables.iceberg import Iceberg  # noqa: PLC0415
+        from crawler.tables.iceberg import Iceberg  # noqa: PLC0415  (its library is an extra)
 
         return Iceberg(name, rows)
     except UsageError:

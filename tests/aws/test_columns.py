@@ -29,7 +29,7 @@ def read(decode: answers.Decode[object], body: bytes) -> object:
         page = decode(body)
     except Transient as error:
         return str(error)
-    rows = [{"imageTag": None, **row} for row in page.items]  # type: ignore[dict-item]
+    rows = [{"imageTag": None, **row} for row in page.items]  # type: ignore[dict-item]  # rows as tests write them
     return rows, page.next_token, page.fingerprint
 
 

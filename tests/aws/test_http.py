@@ -21,7 +21,7 @@ from tests.certificates import certify
 pytestmark = pytest.mark.anyio
 
 
-async def exchange(url: str, *, timeout: float = 20.0) -> Response:  # noqa: ASYNC109
+async def exchange(url: str, *, timeout: float = 20.0) -> Response:  # noqa: ASYNC109  (the pool's own)
     async with Pool(connections=4, timeout=timeout) as pool:
         return await pool.request("POST", route(url), {"Authorization": "canary"}, b"{}")
 

@@ -333,7 +333,7 @@ class Refreshable:
 
 async def test_keys_that_the_chain_fails_to_renew_are_used_until_aws_calls_them_expired() -> None:
     late = RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
-    source = ProfileKeys(Refreshable(late), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]
+    source = ProfileKeys(Refreshable(late), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]  # a fake
     with capture_logs() as logs:
         assert [(await source.keys()).access_key for _ in range(4)] == ["ASIA0"] * 4
     assert [log["event"] for log in logs] == ["keys not renewed yet"]
@@ -341,12 +341,12 @@ async def test_keys_that_the_chain_fails_to_renew_are_used_until_aws_calls_them_
 
 @pytest.mark.parametrize("error", [Transient("Timeout", "no answer"), CrawlError("RedirectRefused", "to a stranger")])
 async def test_keys_are_used_on_where_our_own_sender_fails_to_renew_them(error: CrawlError) -> None:
-    source = ProfileKeys(Refreshable(error), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]
+    source = ProfileKeys(Refreshable(error), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]  # a fake
     assert [(await source.keys()).access_key for _ in range(4)] == ["ASIA0"] * 4
 
 
 async def test_a_wrong_clock_is_told_though_old_keys_are_there() -> None:
-    source = ProfileKeys(Refreshable(Fatal("ClockSkew", "late")), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]
+    source = ProfileKeys(Refreshable(Fatal("ClockSkew", "late")), "p", RetryPolicy(attempts=1))  # type: ignore[arg-type]  # a fake
     await source.keys()
     with pytest.raises(Fatal, match="late"):
         await source.keys()

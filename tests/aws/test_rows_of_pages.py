@@ -16,12 +16,12 @@ rows = st.lists(st.fixed_dictionaries({"imageDigest": values}, optional={"imageT
 
 
 @given(rows, values, st.booleans())
-@example([{"imageDigest": "\x7f", "imageTag": None}, {"imageDigest": ""}], "a", True)  # noqa: FBT003
-@example([{"imageDigest": '"', "imageTag": "\\"}], "\ud800", False)  # noqa: FBT003
+@example([{"imageDigest": "\x7f", "imageTag": None}, {"imageDigest": ""}], "a", True)  # noqa: FBT003  (in the property's order)
+@example([{"imageDigest": '"', "imageTag": "\\"}], "\ud800", False)  # noqa: FBT003  (in the property's order)
 def test_a_page_is_the_same_as_row_by_row(
     listed: list[dict[str, str | None]],
     repository: str,
-    ascii_only: bool,  # noqa: FBT001
+    ascii_only: bool,  # noqa: FBT001  (drawn)
 ) -> None:
     text = json.dumps({"imageIds": listed, "nextToken": "t"}, ensure_ascii=ascii_only)
     page = image_ids(text.encode("utf-8", "surrogatepass"))

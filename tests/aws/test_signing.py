@@ -33,7 +33,7 @@ _REGIONS = st.sampled_from(["eu-west-1", "cn-north-1", "us-gov-west-1", "xx-foo-
     target=_TEXT,
     now=st.datetimes(dt.datetime(2020, 1, 1), dt.datetime(2099, 1, 1)),  # noqa: DTZ001 UTC added below
 )
-def test_signature_is_botocores(  # noqa: PLR0917
+def test_signature_is_botocores(  # noqa: PLR0917  (what a property draws)
     host: str,
     path: str,
     scheme: str,

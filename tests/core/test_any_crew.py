@@ -44,7 +44,7 @@ async def here(world: World) -> AsyncGenerator[Crew]:
                 raise Lost("1") from error
             raise
 
-    crew.crawl = killed  # type: ignore[method-assign]
+    crew.crawl = killed  # type: ignore[method-assign]  # a fake in its place
     yield crew
 
 
@@ -126,7 +126,7 @@ CREWS = {"here": here, "processes": processes}
 
 @pytest.fixture(params=CREWS.values(), ids=CREWS)
 def crew_of(request: pytest.FixtureRequest) -> Callable[[World], AbstractAsyncContextManager[Crew]]:
-    return request.param  # type: ignore[no-any-return]
+    return request.param  # type: ignore[no-any-return]  # pytest has no type for it
 
 
 Of = Callable[[World], AbstractAsyncContextManager[Crew]]
@@ -229,7 +229,7 @@ def test_at_most_what_it_wants_is_out(crew_of: Of) -> None:
                 finally:
                     busy["now"] -= 1
 
-            crew.crawl = counting  # type: ignore[method-assign]
+            crew.crawl = counting  # type: ignore[method-assign]  # a fake in its place
             run = Run(there, crew=crew)
             async with run.dispatch.running():
                 await run.dispatch.accounts(ACCOUNTS)

@@ -115,7 +115,7 @@ class Expected:
             pages = tree.images[name]
             came, error = self._first(("images", *place, name), len(pages))
             rows = [row for page in pages[:came] for row in page]
-            self.rows.update((*place, name, row["imageDigest"], row.get("imageTag")) for row in rows)  # type: ignore[misc]
+            self.rows.update((*place, name, row["imageDigest"], row.get("imageTag")) for row in rows)  # type: ignore[misc]  # another shape would fail the comparison
             self.outcomes[*place, name] = error.outcome if error else (Outcome.OK if rows else Outcome.EMPTY)
 
 

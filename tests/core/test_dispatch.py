@@ -166,7 +166,7 @@ def test_a_failure_leaves_whole_what_was_being_taken() -> None:
         await run._take(report)
         whole.append(report.number)
 
-    run.crew.crawl = failing  # type: ignore[method-assign]
+    run.crew.crawl = failing  # type: ignore[method-assign]  # a fake in its place
     run.dispatch._take = slowly
     with pytest.raises(BaseExceptionGroup):
         run.crawl(*ACCOUNTS)
@@ -253,7 +253,7 @@ def test_globs_that_match_nowhere_are_told_apart_from_those_that_match_in_one_sh
 def test_long_accounts_come_first_and_alone() -> None:
     hints = Hints()
     seconds = {"000000000003": 50.0, "000000000005": 100.0}
-    hints.seconds = lambda account: seconds.get(account.account_id, 0.0)  # type: ignore[method-assign]
+    hints.seconds = lambda account: seconds.get(account.account_id, 0.0)  # type: ignore[method-assign]  # a fake in its place
     many = [Account(f"{number:012}") for number in range(1, 1001)]
     groups = [group.accounts for group in cut(many, hints, 2)]
     assert [group[0].account_id for group in groups[:2]] == ["000000000005", "000000000003"]

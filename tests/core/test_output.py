@@ -309,7 +309,7 @@ def test_a_copy_that_the_kernel_gives_up_half_way_is_ended_by_us(
 ) -> None:
     moves = iter([12_345])
 
-    def some(to: int, source: int, offset: int, count: int) -> int:  # noqa: ARG001
+    def some(to: int, source: int, offset: int, count: int) -> int:  # noqa: ARG001  (the function's that it stands for)
         for size in moves:
             return os.write(to, os.pread(source, size, offset))
         raise OSError(errno.EIO, "of which side?")

@@ -224,7 +224,7 @@ def test_a_neighbour_that_needs_two_fifths_is_hardly_ever_refused() -> None:
             del bucket.starts[before:]
         return take(max(bucket.at, now))
 
-    bucket.take = shared  # type: ignore[method-assign]
+    bucket.take = shared  # type: ignore[method-assign]  # a fake in its place
     crawl(Pace(share=0.5), bucket, 1000)
     assert asked > 500
     assert refused <= 0.02 * asked

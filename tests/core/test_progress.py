@@ -26,7 +26,7 @@ UNIT = Unit(Account("1" * 12), "1" * 12, "eu-west-1", "app")
 
 
 def console(stream: io.StringIO, **how: object) -> Console:
-    return Console(file=stream, width=200, **how)  # type: ignore[arg-type]
+    return Console(file=stream, width=200, **how)  # type: ignore[arg-type]  # any of Console's
 
 
 def test_elsewhere_than_on_a_terminal_it_is_a_line_now_and_then() -> None:

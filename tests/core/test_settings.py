@@ -43,7 +43,7 @@ def test_options_for_several_processes(options: dict[str, Any], said: str) -> No
 
 
 def test_a_share_is_a_number_and_how_many() -> None:
-    settings = Settings(accounts="accounts.yaml", shard="3/8", **STORE)  # type: ignore[arg-type]
+    settings = Settings(accounts="accounts.yaml", shard="3/8", **STORE)  # type: ignore[arg-type]  # any of Settings'
     settings.agree()
     assert settings.share == (3, 8)
 

@@ -163,7 +163,7 @@ def test_redirect_records_whether_credentials_came(struck: Callable[..., Any]) -
     answer = page(caller)
     assert (answer.status, answer.headers["location"]) == (307, "/redirected")
     target = caller.emulator.url + answer.headers["location"]
-    urllib.request.urlopen(urllib.request.Request(target, b"", {"X-Amz-Security-Token": "s"})).close()  # noqa: S310
+    urllib.request.urlopen(urllib.request.Request(target, b"", {"X-Amz-Security-Token": "s"})).close()  # noqa: S310  (loopback)
     (seen,) = caller.emulator.stats()["redirected"]
     assert seen == {"path": "/redirected", "method": "POST", "credentials": ["x-amz-security-token"]}
     moved = page(struck("redirect:location=http://localhost:9/x,status=301"))

@@ -73,13 +73,13 @@ class Whole:
     def __init__(self) -> None:
         self.units: list[tuple[str | None, str | None]] = []
 
-    def holds(self, target: Target, repository: str | None) -> bool:  # noqa: ARG002
+    def holds(self, target: Target, repository: str | None) -> bool:  # noqa: ARG002  (its protocol's)
         return False
 
     async def upload(self, file: PartFile) -> Part:
         return Part("part", file.rows, file.size, "")
 
-    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:  # noqa: ARG002
+    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:  # noqa: ARG002  (its protocol's)
         self.units += [
             (result.unit.account.account_id, result.unit.repository) for result in results if result.unit.account
         ]
@@ -402,10 +402,10 @@ def test_one_that_is_silent_is_taken_over(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_store_that_ignores_conditions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put, rename = obstore.put_async, obstore.rename
 
-    async def put_anyway(*args: Any, mode: str | None = None, **more: Any) -> Any:  # noqa: ARG001
+    async def put_anyway(*args: Any, mode: str | None = None, **more: Any) -> Any:  # noqa: ARG001  (the function's that it stands for)
         return await put(*args, **more)
 
-    def rename_anyway(*args: Any, overwrite: bool = True) -> None:  # noqa: ARG001
+    def rename_anyway(*args: Any, overwrite: bool = True) -> None:  # noqa: ARG001  (the function's that it stands for)
         rename(*args)
 
     monkeypatch.setattr(obstore, "put_async", put_anyway)
@@ -544,13 +544,13 @@ class FailingJournal:
     def __init__(self) -> None:
         self.next = anyio.Event()
 
-    def holds(self, target: Target, repository: str | None) -> bool:  # noqa: ARG002
+    def holds(self, target: Target, repository: str | None) -> bool:  # noqa: ARG002  (its protocol's)
         return False
 
     async def upload(self, file: PartFile) -> Part:
         return Part("part", file.rows, file.size, "")
 
-    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:  # noqa: ARG002
+    async def commit(self, parts: Sequence[Part], results: Sequence[Result]) -> None:  # noqa: ARG002  (its protocol's)
         await self.next.wait()
         raise Fatal("StoreFailed", "no room")
 

@@ -71,7 +71,7 @@ def test_formats_agree_and_hold_every_image(program: Zygote, local: Place, estat
     assert len(columns) == len(truth)
     for row in columns:
         told = truth[row["region"], row["repositoryName"], row["imageDigest"]]
-        assert row["imageTags"] == sorted(told.get("imageTags", []))  # type: ignore[call-overload]
+        assert row["imageTags"] == sorted(told.get("imageTags", []))  # type: ignore[call-overload]  # None would fail here, and should
         assert row["imageSizeInBytes"] == told["imageSizeInBytes"]
         assert isinstance(row["imagePushedAt"], datetime)
         assert row["imagePushedAt"].timestamp() == pytest.approx(told["imagePushedAt"], abs=0.001)

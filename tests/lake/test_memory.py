@@ -30,7 +30,7 @@ class Plain:
     suffix = ".txt"
     ratio = 1.0
 
-    def encode(self, origin: Origin, images: Sequence[Image]) -> str:  # noqa: ARG002
+    def encode(self, origin: Origin, images: Sequence[Image]) -> str:  # noqa: ARG002  (its protocol's)
         return ",".join(str(image["imageDigest"]) for image in images)
 
     def size(self, chunk: str) -> int:

@@ -30,7 +30,7 @@ _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": "known-to-the-cluster-and-to-us-alone",
     "RAY_raylet_start_wait_time_s": "120",  # other tests may keep the machine busy
-    "TMPDIR": "/tmp",  # noqa: S108
+    "TMPDIR": "/tmp",  # noqa: S108  (Ray's own folders have long names)
 }
 
 #: A head that crawls nothing, and two nodes that do. For each line the one whose turn it is is killed, and replaced,

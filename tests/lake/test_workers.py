@@ -140,7 +140,7 @@ def test_a_worker_is_killed(program: Zygote, place: Place, estate: Estate, emula
         assert kill_workers(process, emulator, times, every=3) == times
         assert process.wait(120) == 0, program.said()
     check_published(place, "r", Counter(estate.rows()))
-    assert place.manifest("r")["status"] == "complete"  # type: ignore[index]
+    assert place.manifest("r")["status"] == "complete"  # type: ignore[index]  # None would fail here, and should
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])

@@ -84,8 +84,8 @@ def _be_the_program(order: dict[str, Any]) -> None:
     os.dup2(log, 2)
     os.dup2(log, 1)
     sizes = parts.Sizes(seconds=order["checkpoint"], share=0.0, part=order.get("part", 1 << 26))
-    parts.Sizes = lambda: sizes  # type: ignore[assignment,misc]
-    parts.Memory = partial(Memory, 1 << 16)  # type: ignore[assignment,misc]
+    parts.Sizes = lambda: sizes  # type: ignore[assignment,misc]  # a fake in its place
+    parts.Memory = partial(Memory, 1 << 16)  # type: ignore[assignment,misc]  # a fake in its place
     if limit := order.get("file_bytes"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if at := order.get("kill_at_write"):
@@ -106,7 +106,7 @@ def _be_the_program(order: dict[str, Any]) -> None:
             os.kill(os.getpid(), number)
             await anyio.sleep_forever()
 
-        crawler.publication.merged = interrupted  # type: ignore[assignment]
+        crawler.publication.merged = interrupted  # type: ignore[assignment]  # a fake in its place
     sys.argv = ["crawler", *order["arguments"]]
     cli.main()
 
@@ -122,7 +122,7 @@ def main() -> None:
                 sys.stdout.flush()  # which `_exit` does not
                 os._exit(ended.code if isinstance(ended.code, int) else 1)
             except BaseException:  # noqa: BLE001  (whatever it is, two of us must not go on)
-                import traceback  # noqa: PLC0415
+                import traceback  # noqa: PLC0415  (of a failure alone)
 
                 traceback.print_exc()
                 os._exit(99)

@@ -55,7 +55,7 @@ def _url_in(log: IO[str], server: subprocess.Popen[bytes]) -> str:
 def tell(url: str, path: str, data: bytes = b"") -> None:
     """Ask something of the server itself."""
     asked = Request(f"{url}/moto-api/{path}", data, {"Content-Type": "text/plain"})  # noqa: S310  (loopback)
-    with urlopen(asked) as answer:  # noqa: S310
+    with urlopen(asked) as answer:  # noqa: S310  (loopback)
         assert answer.status == 200
 
 

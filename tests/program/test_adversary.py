@@ -132,7 +132,7 @@ def microburst(upstream: str) -> Iterator[Microburst]:
         for service in ("sts", "ecr"):  # it reads the models of all services at the first request, which takes seconds
             with suppress(URLError):
                 scope = f"AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/{service}/aws4_request"
-                urlopen(Request(proxy.url, b"Action=GetCallerIdentity", {"Authorization": scope})).close()  # noqa: S310
+                urlopen(Request(proxy.url, b"Action=GetCallerIdentity", {"Authorization": scope})).close()  # noqa: S310  (loopback)
         yield proxy
     finally:
         process.terminate()

@@ -372,7 +372,7 @@ def test_no_more_requests_in_flight_than_allowed(program: Program) -> None:
 
 
 def test_the_example_estate_of_the_emulator(program: Program) -> None:
-    import crawler.emulator  # noqa: PLC0415
+    import crawler.emulator  # noqa: PLC0415  (by the name that is patched)
 
     example = Path(crawler.emulator.__file__).with_name("example.yaml")
     made = Estate.load(example)

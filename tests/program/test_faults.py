@@ -209,7 +209,7 @@ def test_a_region_is_disabled_only_where_another_one_answered(
 
 @pytest.fixture
 def nobody() -> Iterator[str]:
-    import socket  # noqa: PLC0415
+    import socket  # noqa: PLC0415  (of one test alone)
 
     with socket.socket() as bound:  # bound, and nobody listens
         bound.bind(("127.0.0.1", 0))

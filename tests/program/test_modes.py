@@ -73,7 +73,7 @@ def given(program: Program) -> set[str]:
     }
     made = load_catalog("loc", type="sql", uri=catalog)
     made.create_namespace("ns", {"location": f"file://{program.folder}/warehouse"})
-    made.engine.dispose()  # type: ignore[attr-defined]
+    made.engine.dispose()  # type: ignore[attr-defined]  # this kind of catalog has one
     return {"catalog.db", "accounts.yaml"}
 
 

@@ -56,7 +56,7 @@ class Witness:
             self._note(call)
             return fault(call, *rest)
 
-        emulator.world.fault = seen  # type: ignore[method-assign]
+        emulator.world.fault = seen  # type: ignore[method-assign]  # a fake in its place
 
     def _note(self, call: Call) -> None:
         role, external_id = call.params.get("RoleArn", ""), call.params.get("ExternalId")

@@ -48,7 +48,7 @@ def replay(seed: int) -> int:
     print(story.world.temper, story.limits, story.policy, f"cuts {story.cuts}", sep="\n")
     try:
         judge(story.tell())
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  (told, and the next seed)
         traceback.print_exc()
         return 1
     finally:

@@ -69,13 +69,13 @@ def _judge_line(story: Story, attempt: Attempt, line: dict[str, Any]) -> None:
     if name is None:
         if line["outcome"] in LISTED:
             assert region, "an account is no list"
-            there = world.places[registry_id, region]  # type: ignore[index]
+            there = world.places[registry_id, region]  # type: ignore[index]  # such a unit has a region
             told = attempt.told.get((registry_id, region), set())
-            assert set(there.repositories) <= told, "names are missing"  # type: ignore[arg-type]
+            assert set(there.repositories) <= told, "names are missing"  # type: ignore[arg-type]  # all have names
             assert not there.disabled
             assert line["outcome"] == ("OK" if there.repositories else "EMPTY")
         if line["outcome"] == "REGION_DISABLED" and region:
-            assert world.places[registry_id, region].disabled  # type: ignore[index]
+            assert world.places[registry_id, region].disabled  # type: ignore[index]  # such a unit has a region
         elif line["outcome"] == "DENIED" and region and not (attempt.cut or attempt.fatal):
             _judge_denial(world, attempt, line)
     else:
@@ -102,9 +102,9 @@ def _judge_end(story: Story, attempt: Attempt, line: dict[str, Any]) -> None:
     elif code in CHAINS:
         _judge_chain(story.world, attempt, line)
     elif outcome == "REGION_DISABLED" and region is None:
-        assert not story.world.regions_of[registry_id]  # type: ignore[index]
+        assert not story.world.regions_of[registry_id]  # type: ignore[index]  # such a unit has a region
     else:
-        ends = attempt.ends.get(unit, set()) | _of_keys(attempt, registry_id)  # type: ignore[call-overload]
+        ends = attempt.ends.get(unit, set()) | _of_keys(attempt, registry_id)  # type: ignore[call-overload]  # it has all three
         if outcome == "REGION_DISABLED":
             outcome = "DENIED"  # it is what the region said; which of the two it is another one tells
         assert (outcome, code) in ends, f"{line} could have been had"
@@ -117,9 +117,9 @@ def outcomes(attempt: Attempt) -> dict[tuple[str | None, ...], str]:
 def _judge_denial(world: World, attempt: Attempt, line: dict[str, Any]) -> None:
     """A region that is not enabled denies nothing, if another of the account has answered and answers once more."""
     registry_id, region, _ = place(line)
-    if not world.places[registry_id, region].disabled or world.temper.stall:  # type: ignore[index]
+    if not world.places[registry_id, region].disabled or world.temper.stall:  # type: ignore[index]  # such a unit has a region
         return  # who stalls once more may have no time to be asked again
-    of_account = {f"{first}{registry_id[1:]}" for first in "09"}  # type: ignore[index]
+    of_account = {f"{first}{registry_id[1:]}" for first in "09"}  # type: ignore[index]  # such a unit has a region
     listed = {unit for unit, outcome in outcomes(attempt).items() if unit[1] and not unit[2] and outcome in LISTED}
     witnesses = {unit for unit in listed if unit[0] in of_account}
     assert witnesses <= attempt.troubled, "another region knew these keys"
@@ -133,7 +133,7 @@ def _of_keys(attempt: Attempt, registry_id: str | None) -> set[tuple[Outcome, st
 
 def _judge_chain(world: World, attempt: Attempt, line: dict[str, Any]) -> None:
     registry_id, region, name = place(line)
-    there = world.places[registry_id, region].repositories[name]  # type: ignore[index]
+    there = world.places[registry_id, region].repositories[name]  # type: ignore[index]  # such a unit has a region
     if line["code"] == "ListingChanged":
         assert line["restarts"], "it was not listed anew"
         assert there.pushed_at <= attempt.seconds, "it did not change"
@@ -153,7 +153,7 @@ def _judge_peace(story: Story, attempt: Attempt) -> None:
 
 
 def _judge_repository(world: World, attempt: Attempt, line: dict[str, Any], unit: tuple[str | None, ...]) -> None:
-    there = world.places[unit[0], unit[1]].repositories.get(unit[2]) or Repository([[]], deleted_at=0.0)  # type: ignore[index,arg-type]
+    there = world.places[unit[0], unit[1]].repositories.get(unit[2]) or Repository([[]], deleted_at=0.0)  # type: ignore[index,arg-type]  # such a unit has all three
     rows, truth = attempt.of(unit), there.images()
     grown = truth + Counter({(PUSHED, None): 1}) if there.pushed_at <= attempt.seconds else truth
     assert set(rows) <= set(grown), "rows that nobody has"

@@ -96,7 +96,7 @@ class Story:
             restarts=dice.choice([0, 1, 3]),
             split=dice.choice(list(Split)),
         )
-        jitter = Random(f"jitter {seed}")  # noqa: S311
+        jitter = Random(f"jitter {seed}")  # noqa: S311  (nothing secret: the same in each run)
         self.policy = RetryPolicy(
             attempts=dice.choice([2, 5, 20]), seconds=dice.choice([60.0, 900.0]), uniform=jitter.uniform
         )
@@ -184,4 +184,4 @@ def committed(attempt: Attempt) -> set[tuple[str | None, ...]]:
         whole = all(outcome in LISTED for unit, outcome in ended.items() if unit[:2] == at and unit[2])
         if whole and result.outcome in (Outcome.OK, Outcome.EMPTY):
             units.add((*at, None))
-    return units | attempt.sink.held  # type: ignore[return-value]
+    return units | attempt.sink.held  # type: ignore[return-value]  # each has a registry and a region

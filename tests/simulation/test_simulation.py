@@ -79,7 +79,7 @@ async def gives_up_quietly(call: Callable[[], Any], policy: RetryPolicy) -> Any:
         return Page([], None)
 
 
-async def without_slots(self: Governor, call: Any, *arguments: Any) -> Any:  # noqa: ARG001
+async def without_slots(self: Governor, call: Any, *arguments: Any) -> Any:  # noqa: ARG001  (the function's that it stands for)
     return await call(*arguments)
 
 
@@ -133,7 +133,7 @@ async def commits_and_then_writes(self: Crawl, at: Any, name: str) -> None:
 
     async def listed(chain: Chain) -> Outcome:
         fetch = self._persistent(at.registry.images(name, None), at.governor, chain)
-        await listing.list_parts(lambda *_: fetch, (None,), behind, chain, restarts=0)  # type: ignore[arg-type]
+        await listing.list_parts(lambda *_: fetch, (None,), behind, chain, restarts=0)  # type: ignore[arg-type]  # parts of one kind
         return Outcome.OK if chain.items else Outcome.EMPTY
 
     with self._sink.repository(at.target, name) as rows:

@@ -97,9 +97,9 @@ class World:
     def dice(self, *what: object) -> Random:
         """Chance for one more time of the same."""
         self._asked[what] += 1
-        return Random(f"{self.seed}{what}{self._asked[what]}")  # noqa: S311
+        return Random(f"{self.seed}{what}{self._asked[what]}")  # noqa: S311  (nothing secret: the same in each run)
 
-    async def members(self, organization: Organization) -> AsyncGenerator[Account]:  # noqa: ARG002
+    async def members(self, organization: Organization) -> AsyncGenerator[Account]:  # noqa: ARG002  (its protocol's)
         for account in self.accounts:
             self.asked += 1
             await anyio.sleep(self.temper.latency)
@@ -135,7 +135,7 @@ class World:
         return keys
 
     async def _assumed(self, account_id: str) -> Keys:
-        denied = Random(f"{self.seed}{account_id}").random() < self.temper.role / 3  # noqa: S311
+        denied = Random(f"{self.seed}{account_id}").random() < self.temper.role / 3  # noqa: S311  (nothing secret: the same in each run)
         dice = self.dice("assume", account_id)
         await anyio.sleep(dice.uniform(0, self.temper.latency))
         if denied:
@@ -172,7 +172,7 @@ class World:
             self._ended.add(keys)
         if keys in self._ended or (keys.expires or now) < now:
             raise KeysExpired("ExpiredTokenException", "too late")
-        lasting = Random(f"{self.seed}{unit}{page}")  # noqa: S311
+        lasting = Random(f"{self.seed}{unit}{page}")  # noqa: S311  (nothing secret: the same in each run)
         if lasting.random() < temper.lasting:
             raise copy(lasting.choice(LASTING))
         if dice.random() < temper.transient:
