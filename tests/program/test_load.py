@@ -34,5 +34,5 @@ def test_what_grows_is_told(resident: list[int], descriptors: list[int], told: s
 def test_every_row_is_counted_though_requests_fail(capsys: pytest.CaptureFixture[str]) -> None:
     main(20 * IN_EACH)
     printed = capsys.readouterr().out
-    assert printed.count("1,000,000 rows in") == 2
-    assert "published: 1,000,000 rows in" in printed
+    assert "\n1,000,000 rows in" in printed
+    assert "\npublished: 3,000,000 rows in" in printed
