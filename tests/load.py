@@ -1,7 +1,7 @@
 """A long crawl in which a small part of all requests fails, watched from outside: `python -m tests.load [ROWS]`.
 
-Twenty million rows, if not told otherwise, from the emulator through a pipe, and then three times as many into a
-published run, which takes no longer: a third of that would end before the first row groups are full of what will stay.
+Twenty million rows, if not told otherwise, from the emulator through a pipe, and then ten times as many into a
+published run: in the half minute that it takes that to find the memory it stays at, twenty million are through.
 Resident memory and open descriptors are looked at every other second; once the crawl has found its pace they must not
 grow. Every row is counted, in the pipe or in the manifest, and in the ledger.
 """
@@ -24,7 +24,10 @@ from typing import NamedTuple
 
 from crawler.emulator import Estate, Options, Rule, running
 
-ROWS, IN_EACH, ACCOUNTS, REGIONS = 20_000_000, 50_000, 5, ("eu-west-1", "us-east-1")
+ROWS, IN_EACH, ACCOUNTS, REGIONS = 20_000_000, 50_000, 20, ("eu-west-1", "us-east-1")
+
+#: Targets at once: a fifth of all, so that nearly to the end one follows on another, and as much is under way.
+AT_ONCE = 8
 
 #: Parts of all requests. A page that came twice, or was taken for an empty one, would show in the number of rows.
 FAULTS = {
@@ -93,7 +96,7 @@ def crawl(folder: Path, estate: Estate, *options: str) -> tuple[int, list[Look]]
     (folder / "accounts.yaml").write_text(estate.accounts_yaml())
     command = [
         sys.executable, "-m", "crawler", "--accounts", "accounts.yaml", "--ledger", "ledger", "--report", "report",
-        "--timeout", str(TIMEOUT), *options,
+        "--timeout", str(TIMEOUT), "--targets-at-once", str(AT_ONCE), *options,
     ]  # fmt: skip
     with running(estate, Options(faults=rules, seed=1, checks=False)) as emulator:
         environment = {**os.environ, **emulator.environment()}
@@ -133,7 +136,7 @@ def wrong_with(folder: Path, estate: Estate, rows: int) -> str:
 
 def main(rows: int) -> int:
     """Crawl, and tell; 1 where something grew, is missing, or came twice."""
-    found = [*soaked(uniform(rows)), *soaked(uniform(3 * rows), "--output", "out/", "--run-id", "r")]
+    found = [*soaked(uniform(rows)), *soaked(uniform(10 * rows), "--output", "out/", "--run-id", "r")]
     print("\n".join(found) or "nothing is missing, nothing came twice, nothing grew")
     return int(bool(found))
 

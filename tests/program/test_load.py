@@ -32,7 +32,7 @@ def test_what_grows_is_told(resident: list[int], descriptors: list[int], told: s
 
 @pytest.mark.slow
 def test_every_row_is_counted_though_requests_fail(capsys: pytest.CaptureFixture[str]) -> None:
-    main(20 * IN_EACH)
+    main(40 * IN_EACH)
     printed = capsys.readouterr().out
-    assert "\n1,000,000 rows in" in printed
-    assert "\npublished: 3,000,000 rows in" in printed
+    assert "\n2,000,000 rows in" in printed
+    assert "\npublished: 20,000,000 rows in" in printed
