@@ -16,7 +16,7 @@ help:
 	@echo 'make faults       the whole program against every fault, as a table, and what each test of one did; ten minutes'
 	@echo 'make soak         20,000 seeds of the simulation, of which make test runs 500; ten minutes'
 	@echo 'make crash        kill the program at a hundred moments and at each write, and look for lost rows; ten minutes'
-	@echo 'make load         crawl 20 million rows, and 200 million into a run, while a small part of the requests fails: memory must not grow; ten minutes'
+	@echo 'make load         crawl 20 million rows, and 100 million into a run, while a small part of the requests fails: memory must not grow; ten minutes'
 	@echo 'make readers      the lines for Polars, Spark and Hive in the README, run; installs them, and needs Java'
 	@echo 'make sweep        each operation on files in turn fails, or is the last that the program does; a quarter of an hour'
 	@echo 'make ray          a real Ray, of one node and of two, killed and replaced ten times'

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from tests.load import IN_EACH, Look, grown, main
+from tests.load import IN_EACH, Look, grown, look, main
 
 MB = 1_000_000
 
@@ -30,9 +34,17 @@ def test_what_grows_is_told(resident: list[int], descriptors: list[int], told: s
     assert grown(looks(resident, descriptors)) == told
 
 
+def test_one_that_has_ended_is_not_looked_at() -> None:
+    """Nor counted as one of no memory, beside which what came before it would be no growth."""
+    assert look(os.getpid(), 0.0)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert look(process.pid, 0.0) is None
+
+
 @pytest.mark.slow
 def test_every_row_is_counted_though_requests_fail(capsys: pytest.CaptureFixture[str]) -> None:
     main(40 * IN_EACH)
     printed = capsys.readouterr().out
     assert "\n2,000,000 rows in" in printed
-    assert "\npublished: 20,000,000 rows in" in printed
+    assert "\npublished: 10,000,000 rows in" in printed
