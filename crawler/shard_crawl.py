@@ -164,7 +164,7 @@ async def workplace(assignment: Assignment) -> AsyncGenerator[Workplace]:
         store = None
         if assignment.claim is not None:
             from crawler.publication import opened  # noqa: PLC0415  (its libraries are an extra, and heavy)
-            from crawler.runs import layout  # noqa: PLC0415  (so are those of this)
+            from crawler.runs import layout  # noqa: PLC0415  (its libraries are an extra)
 
             store = await exits.enter_async_context(opened(assignment.settings.output))
             if not await store.exists(layout.claim(assignment.claim.run, assignment.claim.attempt)):
@@ -271,8 +271,8 @@ class _Parts:
 
     def __init__(self, store: Store, claim: Claim, shard: Shard, rows: RowKind, memory: Memory) -> None:
         from crawler.runs.shards import ShardJournal  # noqa: PLC0415  (their libraries are an extra, and heavy)
-        from crawler.sinks.formats import encoding_of  # noqa: PLC0415  (so are those of this)
-        from crawler.sinks.parts import PartSink, Sizes  # noqa: PLC0415  (so are those of this)
+        from crawler.sinks.formats import encoding_of  # noqa: PLC0415  (its libraries are an extra)
+        from crawler.sinks.parts import PartSink, Sizes  # noqa: PLC0415  (its libraries are an extra)
 
         # A part ends when it is full, and not before: nothing of it counts until all of the shard does.
         sizes = Sizes(seconds=inf, share=0.0)
